@@ -177,7 +177,7 @@ static int32_t serve(void)
     mmcc_port_print("stack ");
     mmcc_port_print_u32(most);
     mmcc_port_print("\n");
-    mmcc_port_exit(MMCC_EXIT_OK); /* main's own frame is gone: the model's stack lay there */
+    mmcc_port_exit(MMCC_EXIT_OK); /* main's own frame may be gone, where the model's stack lay there */
 }
 
 int main(void)

@@ -2,7 +2,7 @@
 /* What firmware finds below itself: output, files of the machine that runs QEMU, two stacks, markers.
  *
  * A program has a model stack, in the model's RAM and painted, and an I/O stack in memory that is the test bench's
- * own. main starts on the model stack (on an operating system: on the process's stack). */
+ * own. main starts on the I/O stack (on an operating system: the process's; in a module of WebAssembly: the model's). */
 #ifndef MMCC_PORT_H
 #define MMCC_PORT_H
 
@@ -38,7 +38,7 @@ void mmcc_port_close(int32_t file);
 /* The function finds the whole model stack free. Run is call between a begin and an end marker. */
 int32_t mmcc_port_call_on_model_stack(int32_t (*function)(void));
 int32_t mmcc_port_run_on_model_stack(int32_t (*function)(void));
-int32_t mmcc_port_call_on_io_stack(int32_t (*function)(void));
+int32_t mmcc_port_call_on_io_stack(int32_t (*function)(void)); /* from main, which may be on the other one */
 void mmcc_port_stack_paint(void);     /* paints what is not in use */
 uint32_t mmcc_port_stack_used(void);  /* most bytes in use since it was painted; more than the size: overflow */
 uint32_t mmcc_port_stack_bytes(void); /* its size */

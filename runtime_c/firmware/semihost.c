@@ -105,7 +105,7 @@ void mmcc_port_close(int32_t file)
 
 int32_t mmcc_port_call_on_io_stack(int32_t (*function)(void))
 {
-    return mmcc_board_call_on(function, __io_stack_hi);
+    return function();
 }
 
 void mmcc_port_stack_paint(void)

@@ -252,7 +252,7 @@ static __attribute__((noinline)) void start(void)
                      " isb\n"
                      " bx %2"
                      :
-                     : "r"(__stack_hi), "r"(2), "r"(run_main)
+                     : "r"(__io_stack_hi), "r"(2), "r"(run_main)
                      : "memory");
 }
 

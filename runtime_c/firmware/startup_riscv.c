@@ -154,15 +154,10 @@ int32_t mmcc_port_run_on_model_stack(int32_t (*function)(void))
     return mmcc_board_run_on(function, __stack_hi);
 }
 
-static int32_t run_main(void)
-{
-    mmcc_port_exit(main());
-}
-
 void mmcc_board_start(void)
 {
     mmcc_board_memory();
     mmcc_port_stack_paint();
     protect();
-    (void)mmcc_board_call_on(run_main, __stack_hi);
+    mmcc_port_exit(main()); /* still on the I/O stack */
 }

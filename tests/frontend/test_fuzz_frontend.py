@@ -72,7 +72,7 @@ def test_a_fault_is_a_finding(fault, tmp_path, monkeypatch, capfd):
             kept = np.ones(2**26)
             raise CompileError("MM101", str(kept[:1]), exit=3)
         error = CompileError("MM101", "x", exit=3)
-        error.args = ("\x1b" * 5000,)
+        error.message = "\x1b" * 5000
         raise error
 
     monkeypatch.setattr(fuzz_frontend, "load_graph", load)

@@ -156,7 +156,7 @@ def _write(job: Job, plan: MemoryPlan, program: Program, hashes: Sequence[str]) 
         weights = made / f"{prefix}_weights.bin"
         emit_options = replace(emit_options, stamp=write_weights(module, plan, target, weights))
     generated = emit(module, program, emit_options, target)
-    if count_macs(module.entries[0].graph) <= MOST_MACS and not _calls_back(generated):
+    if count_macs(module.entries[0].graph) <= MOST_MACS and not calls_back(generated):
         job.progress("computing the self-test's outputs")
         for name, text in self_test(module, generated).items():
             (made / name).write_text(text)
@@ -192,7 +192,7 @@ def _of_one(figures: Figures) -> int:
     return max(figures.stacks.values(), default=figures.stack)
 
 
-def _calls_back(generated: Generated) -> bool:
+def calls_back(generated: Generated) -> bool:
     """True if the model needs functions of the caller's, which a self-test has not."""
     return any(generated.values[what] for what in ("streams", "staged", "moves", "pages"))
 

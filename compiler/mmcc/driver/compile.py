@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mmcc import __version__
 from mmcc.codegen.arenas import arena_texts
 from mmcc.driver.ask import plan_request
-from mmcc.driver.build import MEASURE, Built, Job
+from mmcc.driver.build import MEASURE, Built, Job, calls_back
 from mmcc.driver.by_hops import kernels_of_hops
 from mmcc.driver.load import load_model
 from mmcc.driver.memories import linked_limit
@@ -195,6 +195,7 @@ def _record(job: Job, built: Built, bench: Path, kept: tuple[KeptState, ...]) ->
         bind=options.bind,
         states=kept,
         keeps=bool(job.module.states),
+        calls_back=calls_back(built.generated),
         float_io=options.float_io,
         io=options.io,
         stream=job.streaming,

@@ -24,7 +24,7 @@ from mmcc.passes.copy_rows import Read
 from mmcc.passes.tiling import Tiling
 from mmcc.scratch import ScratchFolder
 
-SCHEMA = 8
+SCHEMA = 9
 FOLDER = ".mmcc"
 # what verify and bench compile besides the package: in one file, since build systems collect *.c everywhere
 BENCH = "bench.zip"
@@ -80,6 +80,7 @@ class Package:
     bind: Mapping[str, Any]  # inputs of the model that are constants: lists of numbers
     states: tuple[KeptState, ...]
     keeps: bool  # something lives from call to call: the package has a reset
+    calls_back: bool  # it calls functions of the caller's, for rows, weights, moves or pages: not in `stack`
     float_io: bool
     io: str
     stream: Streaming | None  # of a package that runs hop by hop
@@ -158,6 +159,7 @@ class Package:
             "bind": {name: np.asarray(value).tolist() for name, value in self.bind.items()},
             "states": [_state_out(state) for state in self.states],
             "keeps": self.keeps,
+            "calls_back": self.calls_back,
             "float_io": self.float_io,
             "io": self.io,
             "stream": None if self.stream is None else asdict(self.stream),

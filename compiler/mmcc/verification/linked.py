@@ -14,6 +14,9 @@ from mmcc.resources import data_dir
 from mmcc.target import load_target
 from mmcc.toolchain.firmware import build_firmware
 
+HOOKS_STACK = 256  # bytes, of what is called before and after each node
+CALLBACKS_STACK = 256  # bytes, of the bench's functions for rows, weights, moves and pages
+
 
 def sanitized_program(folder: Path, package: Package) -> Path:
     """The package and the test bench as a program of this machine, with sanitizers."""
@@ -35,8 +38,10 @@ def timed_program(folder: Path, package: Package) -> Path:
 def firmware_of(folder: Path, package: Package, *, hooks: bool = False, main: Path | None = None) -> Path:
     """Firmware of the package and the test bench, or another main, within the RAM limit if there is one.
 
-    With hooks, which cost stack and code of their own, it is not held to the limit.
+    With hooks, which cost stack and code of their own, it is not held to the limit. The stack of the bench's
+    callbacks, which neither the package's figure nor the limit has, comes on top of both.
     """
+    callbacks = CALLBACKS_STACK if package.calls_back else 0
     bench, target = bench_files(folder), load_target(package.target)
     out = folder / FOLDER / (main.stem if main else "firmware_hooks" if hooks else "firmware")
     linked = [bench / WEIGHTS_LINKED] if package.staged else []
@@ -46,8 +51,8 @@ def firmware_of(folder: Path, package: Package, *, hooks: bool = False, main: Pa
         [*package_sources(folder), bench / "adapter_firmware.c", *linked, *given],
         [folder],
         out,
-        ram_limit=None if hooks else package.ram or None,
-        stack_bytes=package.stack + (256 if hooks else 0),
+        ram_limit=None if hooks or not package.ram else package.ram + callbacks,
+        stack_bytes=package.stack + callbacks + (HOOKS_STACK if hooks else 0),
         hooks=hooks,
         main=main,
         flags=[f"-D{package.name.upper()}_HOOKS=1"] if hooks else [],
