@@ -13,6 +13,7 @@ from cli_runs import run
 from doc_pages import DIGITS
 from mmcc.errors import CompileError
 from mmcc.output_file import check_file, whole_file, write_file
+from mmcc.planner import explain
 
 pytestmark = pytest.mark.quick
 MODEL = DIGITS / "digits_int8.onnx"
@@ -78,3 +79,19 @@ def test_who_is_stopped_says_so(tmp_path, number):
         told = process.stderr.read()
     assert process.returncode == (130 if number == signal.SIGINT else 143)
     assert f"stopped by {signal.Signals(number).name}" in told
+
+
+@pytest.mark.parametrize(
+    ("event", "code", "says"), [(KeyboardInterrupt, 130, "stopped by SIGINT"), (MemoryError, 3, "MM901")]
+)
+def test_what_ends_the_search_for_a_hint_is_told_as_what_ends_any_other(
+    tmp_path, monkeypatch, event, code, says
+):
+    """Plans for what is proposed instead of a limit take as long as the one that did not fit."""
+
+    def ended(*_: object) -> list[str]:
+        raise event
+
+    monkeypatch.setattr(explain, "_remedies", ended)
+    told = run("compile", MODEL, "-t", "cortex-m4", "--stack", "1K", "--ram", "1100", "-o", tmp_path / "m")
+    assert (told.exit_code, says in told.output) == (code, True), told.output

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmcc.errors import LONGEST_WARNING, printable
+from mmcc.errors import LONGEST_WARNING, CompileError, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -52,6 +52,7 @@ class Progress:
     """What is being done: on a terminal a line on stderr with its time, and a bar where the end is known.
 
     A context: the line is gone when it ends. With --verbose each step is a line of its own, without pictures.
+    What an error proposes is found before that: it may take as long as what failed, and be stopped like it.
     """
 
     def __init__(self, quiet: bool, verbose: bool) -> None:
@@ -65,9 +66,13 @@ class Progress:
             self._bar.add_task("starting", total=None)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+    def __exit__(self, _: object, error: BaseException | None, *more: object) -> None:
+        try:
+            if isinstance(error, CompileError):
+                str(error)  # which has the hint
+        finally:
+            if self._bar is not None:
+                self._bar.stop()
 
     def __call__(self, text: str, /, done: int = 0, of: int = 0) -> None:
         if self._lines:

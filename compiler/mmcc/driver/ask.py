@@ -13,7 +13,7 @@ from mmcc.driver.options import CompileOptions, Progress
 from mmcc.driver.promised import request_from
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Useful
-from mmcc.kernels.contract import contracts
+from mmcc.kernels.contract import KernelContract, contracts
 from mmcc.kernels.scratch import REPEAT_ALIGN
 from mmcc.ops.repeat import Repeat
 from mmcc.planner.request import PlanRequest
@@ -27,13 +27,8 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
     """What the options ask of the planner."""
     external = options.io != "arena"
     regions = regions_of(options, target)
-    by_region = bool(options.regions) or len(regions) > 1
-    fetch = by_region and target.weights_cost > 0 and options.weights != "staged"
-    parts = options.threads > 1
-    promised = contracts(graph, target, _block_limit(options, graph), fetch=fetch, parts=parts)
-    if options.dump:
-        lines = (f"{index}: {each}" for index, each in enumerate(promised))
-        dump(options.dump, "3-contracts.txt", "\n".join(lines))
+    by_region = _by_region(options, target)
+    promised = promises(options, graph, target)
     limited = bool(options.ram) or any(region.size is not None for region in regions)
     asked = request_from(promised, staged=options.weights == "staged")
     aligned = [node.handoff.align for node in graph.nodes if node.handoff is not None]
@@ -59,6 +54,21 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
         budget=options.budget,
         progress=progress,
     )
+
+
+def promises(options: CompileOptions, graph: Graph, target: Target) -> tuple[KernelContract, ...]:
+    """What kernels promise of a graph; --dump has what was asked for last."""
+    fetch = _by_region(options, target) and target.weights_cost > 0 and options.weights != "staged"
+    parts = options.threads > 1
+    promised = contracts(graph, target, _block_limit(options, graph), fetch=fetch, parts=parts)
+    if options.dump:
+        lines = (f"{index}: {each}" for index, each in enumerate(promised))
+        dump(options.dump, "3-contracts.txt", "\n".join(lines))
+    return promised
+
+
+def _by_region(options: CompileOptions, target: Target) -> bool:
+    return bool(options.regions) or len(regions_of(options, target)) > 1
 
 
 def _useful(

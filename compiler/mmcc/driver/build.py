@@ -20,7 +20,7 @@ from mmcc.codegen.lower import lower, weights_file
 from mmcc.codegen.render import render_c
 from mmcc.codegen.selftest import MOST_MACS, self_test
 from mmcc.codegen.weights import weights_stamp
-from mmcc.driver.ask import plan_request
+from mmcc.driver.ask import plan_request, promises
 from mmcc.driver.cost import cost_of
 from mmcc.driver.handoff_objects import function_objects
 from mmcc.driver.load import dump
@@ -93,8 +93,6 @@ def build(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     faults = check_memory_plan(job.module, plan)
     seconds = time.perf_counter() - start
     assert not faults, "the plan checker convicts the plan:\n" + "\n".join(faults)
-    if options.dump:
-        dump(options.dump, "4-plan.txt", str(plan))
     return _package(job, planned, {"seconds": round(seconds, 3)})
 
 
@@ -107,6 +105,10 @@ def package_of(job: Job, built: Built, entries: Mapping[str, Plan]) -> Built:
 
 def _package(job: Job, planned: Planned, plan_check: Mapping[str, float]) -> Built:
     """The package of a plan that was checked."""
+    if job.options.dump:
+        for entry in job.module.entries:  # others may have been asked about meanwhile
+            promises(job.options, entry.graph, job.target)
+        dump(job.options.dump, "4-plan.txt", str(planned.memory))
     program = lowered(job, planned.memory, job.target)
     hashes = tuple(sha256(path) for path in job.sources.values())
     generated, report = _write(job, planned.memory, program, hashes)

@@ -225,9 +225,10 @@ def _kept_states(module: Module, states: Mapping[str, str]) -> tuple[KeptState, 
 
 
 def _for_record(first: NDArray[Any]) -> Any:
-    """The initial value of a state as the package's record has it: nested lists, or one number for all."""
+    """The initial value of a state, which has elements, as the package's record has it: nested lists, or one
+    number for all."""
     raw = first.reshape(-1).view(np.uint8).reshape(first.size, -1)
-    return first.flat[0].item() if first.size and bool((raw == raw[0]).all()) else first.tolist()
+    return first.flat[0].item() if bool((raw == raw[0]).all()) else first.tolist()
 
 
 def _ports(entry: Entry, code: EntryCode) -> EntryPorts:

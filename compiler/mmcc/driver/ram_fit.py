@@ -18,6 +18,7 @@ from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import Group, Plan
+from mmcc.kernels.contract import has_small_frames
 from mmcc.ops.repeat import with_bodies
 from mmcc.planner.api import best_plan
 from mmcc.planner.caches import predicted
@@ -79,7 +80,7 @@ def _package(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     elif not job.options.least_ram:
         requests = _limited(requests, None)
     built = _lent_or_not(job, requests)
-    if not job.target.bare_metal or job.target.small_frames:
+    if not job.target.bare_metal or job.target.small_frames or not has_small_frames(job.target):
         return built
     if _fits(job, built) and (staged or not job.options.ram or not _costs_more(built)):
         return built
@@ -88,7 +89,8 @@ def _package(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     if not _fits(job, built):
         return other  # what is refused is told by what these need
     slower = 1.0 if job.target.cost_of_small_frames else SLOWER
-    if _fits(job, other) and slower * _cost(other) < _cost(built):
+    fits = _fits(job, other) and (_fits_flash(job, other) or not _fits_flash(job, built))
+    if fits and slower * _cost(other) < _cost(built):
         return other
     return package_of(job, built, built.plan.entries)
 
@@ -131,6 +133,10 @@ def _lent_or_not(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
 
 def _fits(job: Job, built: Built) -> bool:
     return not job.options.ram or built.report["ram"]["total"] <= job.options.ram
+
+
+def _fits_flash(job: Job, built: Built) -> bool:
+    return not job.options.flash or built.report["flash"]["total"] <= job.options.flash
 
 
 def _within(job: Job, requests: Mapping[str, PlanRequest], rounds: int) -> Built:

@@ -25,6 +25,7 @@ from mmcc.kernels.arm_dsp import chunks, four, winograd
 from mmcc.kernels.arm_dsp import conv as arm_dsp
 from mmcc.kernels.arm_dsp import matmul as arm_dsp_matmul
 from mmcc.kernels.arm_dsp.conv import WIDENED, widened_bytes
+from mmcc.kernels.armv6m import conv as armv6m
 from mmcc.kernels.bands import faster_apart
 from mmcc.kernels.blocks import pack_block, part
 from mmcc.kernels.loads import about_passes, constant_passes, input_loads
@@ -53,6 +54,7 @@ LESS_STACK = (
     WIDENED,
     "conv_four",
 )  # what others widen on the stack, these do in memory lent
+SMALL_FRAMES = (arm_dsp.VARIANT, armv6m.VARIANT)  # with kernels that `Target.small_frames` changes
 PIXELS = 8  # output pixels that an int8 convolution makes at once, at most
 
 
@@ -168,6 +170,11 @@ def _in_parts(graph: Graph, index: int, target: Target, whole: KernelUse) -> boo
     some = {(0, min(PART, channels)), (last, channels)}
     uses = [(hi - lo, kernel_use(node.op, part(graph, index, site, lo, hi))) for lo, hi in some]
     return all((use.template, use.channels) == (whole.template, size) for size, use in uses)
+
+
+def has_small_frames(target: Target) -> bool:
+    """True if a target has kernels that `small_frames` changes."""
+    return any(variant in target.kernels for variant in SMALL_FRAMES)
 
 
 def useful(graph: Graph, index: int, target: Target) -> tuple[Useful, ...]:
