@@ -193,6 +193,21 @@ def test_a_graph_without_code_is_where_it_has_room() -> None:
 
 
 @pytest.mark.quick
+def test_where_there_are_many_ways_to_have_tensors_in_regions_some_are_left_out() -> None:
+    """Five tensors in three regions, 243 ways: those that are left out lead nowhere, and less is proved."""
+    b = Build("wide")
+    first, *others = [b.input(4, 4, 1) for _ in range(4)]
+    x = b.sum(b.conv(first, 1, 1), b.conv(first, 1, 3))
+    for other in others:
+        x = b.sum(x, other)
+    graph = b.graph(x)
+    plan = best_plan(graph, within(48, None, Region("mid", size=48, read_cost=2.0, write_cost=2.0)))
+    assert check_plan(graph, plan) == []
+    assert floor_cost(graph, within(48, None)) <= plan.least_cost <= plan.cost
+    assert not plan.cheapest
+
+
+@pytest.mark.quick
 def test_the_order_of_regions_does_not_decide() -> None:
     graph = chain()
     ahead = best_plan(graph, within(256, 4096))

@@ -334,15 +334,10 @@ class _Search:
                     cost += self._more(following, exact=exact)
                 elif id(following) in self._quick:
                     cost += self._quick[id(following)] - following.inside
-                if cost + self._ahead[following.after] < inf and following.after not in came:
-                    entry = (
-                        cost + self._ahead[following.after],
-                        number,
-                        cost,
-                        following.after,
-                        following,
-                        state,
-                    )
+                after = following.after
+                ahead = self._ahead.get(after, inf)  # too many states: some were left out
+                if cost + ahead < inf and after not in came:
+                    entry = (cost + ahead, number, cost, after, following, state)
                     heappush(waiting, entry)
                     number += 1
         return None
