@@ -121,16 +121,33 @@ MMCC_CODE_ATTRIBUTE __attribute__((unused)) static uint32_t mmcc_exp_bits(uint32
     return (uint32_t)(twice >> 1);
 }
 
-MMCC_INLINE float mmcc_expf(float value)
+/* The bits of a float. */
+MMCC_INLINE uint32_t mmcc_float_bits(float value)
 {
     uint32_t bits;
-    float power;
     void *to = &bits;
     const void *from = &value;
     (void)memcpy(to, from, sizeof bits);
-    bits = mmcc_exp_bits(bits);
-    to = &power;
-    from = &bits;
+    return bits;
+}
+
+/* Whether two floats are equal; by their bits where there is no unit for floats, since comparing them is a call there:
+ * then NaN is equal to itself, and zeros of two signs are not equal. */
+MMCC_INLINE bool mmcc_alike(float a, float b)
+{
+#if (defined(__arm__) && !defined(__ARM_FP)) || (defined(__riscv) && !defined(__riscv_flen))
+    return mmcc_float_bits(a) == mmcc_float_bits(b);
+#else
+    return a == b;
+#endif
+}
+
+MMCC_INLINE float mmcc_expf(float value)
+{
+    const uint32_t bits = mmcc_exp_bits(mmcc_float_bits(value));
+    float power;
+    void *to = &power;
+    const void *from = &bits;
     (void)memcpy(to, from, sizeof power);
     return power;
 }
@@ -139,11 +156,7 @@ MMCC_INLINE float mmcc_expf(float value)
  * distances to a maximum are. There no result overflows or is denormal, and a shift of the mantissa loses no bits. */
 MMCC_INLINE float mmcc_expf_below(float value)
 {
-    uint32_t bits;
-    float power;
-    void *to = &bits;
-    const void *from = &value;
-    (void)memcpy(to, from, sizeof bits);
+    uint32_t bits = mmcc_float_bits(value);
     const uint32_t exponent = (bits >> 23) & 0xFFu;
     if (exponent - 125u > 7u) {
         bits = mmcc_exp_bits(bits);
@@ -154,8 +167,9 @@ MMCC_INLINE float mmcc_expf_below(float value)
         const uint32_t p = mmcc_exp_fraction((uint32_t)up);
         bits = ((uint32_t)(up >> 32) << 23) + (p >> 9) + ((p >> 8) & 1u);
     }
-    to = &power;
-    from = &bits;
+    float power;
+    void *to = &power;
+    const void *from = &bits;
     (void)memcpy(to, from, sizeof power);
     return power;
 }

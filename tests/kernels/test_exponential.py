@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from functools import cache
 
 import numpy as np
@@ -73,6 +74,18 @@ def test_bits_are_the_same_on_every_core(name, host, tmp_path):
     got = computed(name, few(), tmp_path)
     same = (got.view(np.uint32) == host.view(np.uint32)) | (np.isnan(got) & np.isnan(few()))
     assert same.all(), few()[~same][:5]
+
+
+@pytest.mark.parametrize(("name", "alone"), [("cortex-m3", True), ("rv32imac", True), ("cortex-m4", False)])
+def test_floats_are_compared_without_a_call(name, alone, tmp_path):
+    """Else a Softmax is slower where there is no unit for floats: it looks for neighbours that are alike."""
+    target, source = ready(name), tmp_path / "alike.c"
+    body = "int alike(float a, float b) { return mmcc_alike(a, b); }\n"
+    source.write_text('#include "mmcc_math.h"\n' + body)
+    command = [target.compiler, *target.flags, "-I", data_dir("runtime_c"), "-S", "-o", "-", source]
+    made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert not re.search("__(aeabi|eqsf|nesf)", made)
+    assert ("vcmp" in made) != alone
 
 
 @pytest.mark.quick
