@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf, isclose, nextafter
+from typing import Any
 
 import pytest
 from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Buffer, Overlap
 from mmcc.ir.regions import SRAM
+from mmcc.planner import placing
 from mmcc.planner.api import best_plan
 from mmcc.planner.fusion import sets
 from mmcc.planner.fusion.best_first import CheapestSearch, LeastSearch
@@ -15,6 +19,7 @@ from mmcc.planner.fusion.lazy import LazyPaths
 from mmcc.planner.fusion.paths import Table
 from mmcc.planner.fusion.space import Space
 from mmcc.planner.layer_by_layer import best_layout
+from mmcc.planner.memory.placement import Placement, place
 from mmcc.planner.request import PlanRequest
 from planner_graphs import Build
 from tiny_graphs import tiny_graph
@@ -180,3 +185,17 @@ def test_a_search_that_was_given_up_bounds_nothing(monkeypatch: pytest.MonkeyPat
     made = best_plan(graph, PlanRequest(limit=limit))
     assert len(made.groups) < 3
     assert made.bound <= least.peak(SRAM)
+
+
+def test_a_path_that_has_the_fewest_groups_already_is_placed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph whose least path cannot be placed as its bound has it, and has as few groups as any."""
+    asked: list[tuple[tuple[str, ...], int]] = []
+
+    def recorded(buffers: Sequence[Buffer], overlaps: Sequence[Overlap], goal: int, **more: Any) -> Placement:
+        asked.append((tuple(f"{b.name}: {b.live}" for b in buffers), goal))
+        return place(buffers, overlaps, goal, **more)
+
+    monkeypatch.setattr(placing, "place", recorded)
+    best_plan(tiny_graph(51), PlanRequest(fuse=True, effort=2.0))
+    assert len(asked) > 1
+    assert len(asked) == len(set(asked))

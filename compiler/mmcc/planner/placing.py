@@ -84,7 +84,7 @@ class Placer:
         if large and best.placement.peak > bound and not self._request.rough:
             best, proved = self._together(paths, best, bound)
         fewest = paths.fewest(bound) if best.placement.peak > proved else ()
-        if fewest and sum(map(paths.macs, fewest)) <= self._macs:
+        if fewest and fewest != best.path and sum(map(paths.macs, fewest)) <= self._macs:
             best = min(best, self._place(paths, fewest, bound), key=lambda p: p.placement.peak)
         if self._request.rough:
             return best, max(bound, proved - paths.early)
