@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import inf, isclose
 from random import Random
+from typing import ClassVar
 
 import pytest
 from mmcc.ir.element_type import ElementType
@@ -17,6 +18,7 @@ from mmcc.planner.api import best_plan
 from mmcc.planner.bounds.value_bound import value_bound
 from mmcc.planner.fusion import lazy as lazy_paths
 from mmcc.planner.fusion import scalars
+from mmcc.planner.fusion.best_first import AT_A_LEVEL, MOST_GROUPS, FoundPath, LeastSearch
 from mmcc.planner.fusion.lazy import LazyPaths
 from mmcc.planner.fusion.paths import Table
 from mmcc.planner.fusion.schedule import Spans
@@ -181,13 +183,18 @@ def small(layers: int) -> Graph:
     b = Build("small")
     x = b.input(1, 6, dtype=ElementType.F32)
     for _ in range(layers):
-        step = b.add(Reduce("max", (0, 1)), x)
-        few = [b.add(Unary("abs"), step) for _ in range(4)]
-        for _ in range(3):
-            few = [b.add(Unary("abs"), each) for each in few]
-        total = b.add(Binary("add"), b.add(Binary("add"), few[0], few[1]), b.add(Binary("add"), *few[2:]))
-        x = b.add(Binary("mul"), x, total)
+        x = scaled_by_many(b, x)
     return b.graph(x)
+
+
+def scaled_by_many(b: Build, x: str) -> str:
+    """A vector times a scale of its own that many scalars are needed for."""
+    step = b.add(Reduce("max", (0, 1)), x)
+    few = [b.add(Unary("abs"), step) for _ in range(4)]
+    for _ in range(3):
+        few = [b.add(Unary("abs"), each) for each in few]
+    total = b.add(Binary("add"), b.add(Binary("add"), few[0], few[1]), b.add(Binary("add"), *few[2:]))
+    return b.add(Binary("mul"), x, total)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -195,6 +202,29 @@ def test_nothing_is_left_open_where_scalars_are_most_of_what_there_is(layers: in
     """A layer of a few numbers that finds its scale while it runs needs more for scalars than for these."""
     made = best_plan(small(layers), PlanRequest())
     assert made.proved_optimal
+
+
+class Recorded(LeastSearch):
+    """Searches that note how many groups they may look at with scalars like any other kernels."""
+
+    asked: ClassVar[list[float]] = []
+
+    def run(self, most_groups: float = 0, patience: float = AT_A_LEVEL) -> FoundPath | None:
+        if not self._space.scalars.kernels:
+            self.asked.append(most_groups)
+        return super().run(most_groups or MOST_GROUPS, patience)
+
+
+def test_layouts_share_the_groups_that_are_looked_at_with_scalars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph of 35 nodes with a join took seconds, as many times as it has layouts."""
+    b = Build("joined")
+    x = b.input(1, 4, dtype=ElementType.F32)
+    graph = b.graph(b.concat(1, *(scaled_by_many(b, x) for _ in range(2))))
+    monkeypatch.setattr(lazy_paths, "WITH_SCALARS", 40)
+    monkeypatch.setattr(lazy_paths, "LeastSearch", Recorded)
+    best_plan(graph, PlanRequest(fuse=True))
+    assert len(Recorded.asked) > 1
+    assert sum(Recorded.asked) <= 40
 
 
 def test_few_groups_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

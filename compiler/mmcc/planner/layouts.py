@@ -74,7 +74,8 @@ class Layouts:
         many = len(space.model.kernels) > MOST_IN_STRIPS
         if request.staging is None and (request.recompute <= 1 or many):
             self.every_group = self.every_group and request.recompute <= 1
-            return LazyPaths(space, most, self.joined, brief=brief, glance=glance)
+            layouts = len(self.first)
+            return LazyPaths(space, most, self.joined, brief=brief, glance=glance, layouts=layouts)
         return self.listed(space, most)
 
     def table(self, choice: LayoutChoice, most: int, request: PlanRequest | None = None) -> Table:

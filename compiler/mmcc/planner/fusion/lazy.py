@@ -23,7 +23,7 @@ from mmcc.planner.fusion.scalars import NEAR
 from mmcc.planner.fusion.space import Space
 
 SOME_GROUPS = 500  # looked at at a glance
-WITH_SCALARS = 2_000  # looked at where kernels of scalars are like any other
+WITH_SCALARS = 2_000  # looked at in all layouts where kernels of scalars are like any other
 AT_A_LEVEL_AT_FIRST = 100  # as AT_A_LEVEL, until some path is known
 GROUPS_OF_KERNEL = 10  # looked at, for each kernel, until then
 MOST_KERNELS = 150  # of a graph in which a path found at first is improved
@@ -33,15 +33,23 @@ class LazyPaths:
     """The best paths of a space, each found when it is asked for."""
 
     def __init__(
-        self, space: Space, most: int, floor: int = 0, *, brief: bool = False, glance: bool = False
+        self,
+        space: Space,
+        most: int,
+        floor: int = 0,
+        *,
+        brief: bool = False,
+        glance: bool = False,
+        layouts: int = 1,
     ) -> None:
         """Paths of groups that need at most `most` bytes; no plan needs less than `floor`.
 
         A search that is to be `brief` is given up where no path is found soon. At a `glance` one that is
         exact looks at some groups only, and what every kernel alone needs stands if that was not enough.
+        So many `layouts` share the groups that are looked at with scalars like any other kernels.
         """
         self.space, self._most, self._floor = space, most, floor
-        self._brief, self._glance = brief, glance
+        self._brief, self._glance, self._layouts = brief, glance, layouts
         self.exact = True  # so far, all that was found is the best
         self._least: FoundPath | None = None
         self._scalars_too = False  # that path is the best with all bytes of scalars counted, too
@@ -153,7 +161,7 @@ class LazyPaths:
         if found is None or self.slack <= NEAR * found.bytes:
             return found
         search = LeastSearch(self.space.with_scalars(), found.bytes - 1, exact=True, floor=self._floor)
-        less = search.run(WITH_SCALARS)
+        less = search.run(WITH_SCALARS / self._layouts)
         self._scalars_too = not search.given_up if less is None else less.best
         return less or found
 
