@@ -11,6 +11,7 @@ from fuzz_programs import EFFORT, Model, Refused, Trial, compile_trial
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import Exit
 from mmcc.verification.compare import run_qemu
+from mmcc.verification.linked import callbacks_stack
 from mmcc.verification.samples import Sample
 
 BOARDS = ("cortex-m4", "cortex-m55", "rv32imac")
@@ -47,7 +48,7 @@ def on_board(model: Model, trial: Trial, samples: Sequence[Sample], folder: Path
     except Refused:
         return None
     outputs, ran = run_qemu(built.result.folder, built.package, samples)
-    proved = built.result.report["ram"]["stack"]
+    proved = built.result.report["ram"]["stack"] + callbacks_stack(built.package)
     if ran.stack_bytes > proved:
         raise RuntimeError(f"{ran.stack_bytes} bytes of stack were used, {proved} are the bound")
     return outputs

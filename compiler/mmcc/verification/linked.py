@@ -41,7 +41,7 @@ def firmware_of(folder: Path, package: Package, *, hooks: bool = False, main: Pa
     With hooks, which cost stack and code of their own, it is not held to the limit. The stack of the bench's
     callbacks, which neither the package's figure nor the limit has, comes on top of both.
     """
-    callbacks = CALLBACKS_STACK if package.calls_back else 0
+    callbacks = callbacks_stack(package)
     bench, target = bench_files(folder), load_target(package.target)
     out = folder / FOLDER / (main.stem if main else "firmware_hooks" if hooks else "firmware")
     linked = [bench / WEIGHTS_LINKED] if package.staged else []
@@ -57,6 +57,11 @@ def firmware_of(folder: Path, package: Package, *, hooks: bool = False, main: Pa
         main=main,
         flags=[f"-D{package.name.upper()}_HOOKS=1"] if hooks else [],
     )
+
+
+def callbacks_stack(package: Package) -> int:
+    """Bytes of stack that the test bench's callbacks may take beside the package's own, if it has any."""
+    return CALLBACKS_STACK if package.calls_back else 0
 
 
 def _function_sources(package: Package) -> list[Path]:
