@@ -14,26 +14,21 @@ wrong, with a line that says how to see it. Exit code 1 if anything was found.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import resource
 import shutil
-import signal
 import sys
 import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from fuzz_boards import board_trials, on_board
 from fuzz_graphs import float_model
 from fuzz_judge import Judge
+from fuzz_outcome import Outcome, in_process
 from fuzz_programs import (
     OPTIMIZED,
     SANITIZED,
@@ -63,30 +58,6 @@ CPU_SECONDS = 60  # a graph, with all its plans
 SAMPLES = 2
 LAYERS = 12  # drawn for a model at most; blocks have several nodes each
 INT8 = 0.6  # part of the models
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What is wrong: its kind is what shrinking keeps."""
-
-    kind: str
-    words: str  # options of the command line
-    text: str
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What came of one model."""
-
-    findings: list[Finding] = field(default_factory=list[Finding])
-    plans: int = 0
-    boards: int = 0
-    refused: str = ""  # the code, if the model cannot be compiled
-    kind: str = ""
-    seconds: float = 0.0
-
-    def add(self, kind: str, trial: Trial | None, text: str) -> None:
-        self.findings.append(Finding(kind, trial.words if trial else "", text))
 
 
 def make_model(seed: Sequence[int], most: int = LAYERS, usual: bool = False) -> onnx.ModelProto:
@@ -270,46 +241,6 @@ def prepare() -> None:
         onnx.save(float_model((0, 0), 1, usual=True), path)
         for trial in first_trials():
             compile_trial(Model(path), Path(folder), trial)
-
-
-def in_process(task: Any, seconds: int) -> Outcome:
-    """`task()` in a child that is slow if it takes more seconds of CPU, its own children together.
-
-    Its own process is ended only at four times as many: how long it takes is told.
-    """
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.close(read)
-            resource.setrlimit(resource.RLIMIT_CPU, (4 * seconds, 4 * seconds + 5))
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            outcome = task()
-            spent = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-            outcome.seconds = sum(usage.ru_utime + usage.ru_stime for usage in spent)
-            record = {
-                "findings": [[f.kind, f.words, f.text] for f in outcome.findings],
-                "rest": [outcome.plans, outcome.boards, outcome.refused, outcome.kind, outcome.seconds],
-            }
-            os.write(write, json.dumps(record).encode()[:60000])
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    os.close(write)
-    with os.fdopen(read, "rb") as stream:
-        text = stream.read()
-    _, status = os.waitpid(child, 0)
-    if status == 0 and text:
-        record = json.loads(text)
-        outcome = Outcome([Finding(*f) for f in record["findings"]], *record["rest"])
-        if outcome.seconds > seconds:
-            outcome.add("slow", None, f"{outcome.seconds:.0f} s of CPU")
-        return outcome
-    slow = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
-    return Outcome([Finding("slow" if slow else "crash", "", f"the process ended with {status}")])
 
 
 def check_model(model: onnx.ModelProto, seed: Sequence[int], boards: bool = False) -> Outcome:

@@ -25,9 +25,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from fuzz_differential import FOUND, ROOT, Finding, Outcome, in_process, made_up
+from fuzz_differential import FOUND, ROOT, made_up
 from fuzz_forms import FORMS, KEPT, in_form, with_state, with_trees
 from fuzz_graphs import float_model
+from fuzz_outcome import Finding, Outcome, in_process
 from fuzz_programs import EFFORT, STACK
 from mmcc.driver.compile import compile_model
 from mmcc.driver.handoff_file import Rule

@@ -7,7 +7,8 @@ import numpy as np
 import onnx
 import pytest
 from exported_loops import LOOPS, counted
-from frontend_models import assert_same, check, kinds, model_of, onnx_runtime, save
+from frontend_models import assert_same, check, model_of, onnx_runtime, save
+from loop_models import counting, loops_of, one_loop
 from mmcc.driver.handoff_file import Rule
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
@@ -19,18 +20,14 @@ from mmcc.ir.interpret import evaluate
 from mmcc.ir.verify import check_final
 from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import Unary
-from mmcc.ops.repeat import Repeat, Taken
+from mmcc.ops.repeat import Taken
 from mmcc.passes import optimize
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from random_loops import RandomLoop
 
 pytestmark = pytest.mark.quick
 
 node = helper.make_node
-
-
-def loops_of(graph) -> list[Repeat]:
-    return [each.op for each in graph.nodes if isinstance(each.op, Repeat)]
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -61,155 +58,6 @@ def test_layers_of_a_body_are_integers_where_it_is_quantized(seed, tmp_path):
     got, want = evaluate(graph, loop.inputs), onnx_runtime(loop.model, loop.inputs)
     differs = [np.abs(got[name] - want[name]) > 1e-4 for name in want]
     assert sum(map(np.sum, differs)) <= 0.02 * sum(map(np.size, differs))
-
-
-def counting(steps: int, *, grows: bool = False, count: str = "one", stops: bool = False):
-    """h' = tanh(h W + x[count]), where `count` goes up by a constant; many nodes a step."""
-    layers = [node("Tanh", [f"g{k}" if k else "s"], [f"g{k + 1}"]) for k in range(8)]
-    inside = [
-        node("Gather", ["x", "count"], ["xt"], axis=0),
-        node("MatMul", ["h", "W"], ["p"]),
-        node("Add", ["p", "xt"], ["s"]),
-        *layers,
-        node("Concat", ["h", "xt"], ["h_out"], axis=0) if grows else node("Neg", ["g8"], ["h_out"]),
-        node("Add", ["count", count], ["counted"]),
-        node("Less", ["count", "soon"], ["going"]) if stops else node("Identity", ["on"], ["going"]),
-    ]
-    scalars = [("step", TensorProto.INT64), ("on", TensorProto.BOOL), ("count", TensorProto.INT64)]
-    given = [helper.make_tensor_value_info(name, kind, []) for name, kind in scalars]
-    given.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, None))
-    made = [("going", TensorProto.BOOL, []), ("counted", TensorProto.INT64, [])]
-    made += [("h_out", TensorProto.FLOAT, None), ("xt" if grows else "g8", TensorProto.FLOAT, None)]
-    outputs = [helper.make_tensor_value_info(*each) for each in made]
-    body = helper.make_graph(inside, "body", given, outputs)
-    rng = np.random.default_rng(0)
-    inputs = {"x": rng.uniform(-1, 1, (steps, 1, 3)).astype(np.float32), "h0": np.ones((1, 3), np.float32)}
-    constants = {"W": rng.uniform(-1, 1, (3, 3)).astype(np.float32), "one": np.int64(1), "two": np.int64(2)}
-    constants |= {"zero": np.int64(0), "trip": np.int64(steps), "yes": np.array(True), "soon": np.int64(4)}
-    whole = [node("Loop", ["trip", "yes", "zero", "h0"], ["ended", "hn", "all"], body=body)]
-    whole.append(node("Cast", ["ended"], ["end"], to=TensorProto.FLOAT))
-    names = ["end", "hn"] if grows or stops else ["end", "hn", "all"]
-    return model_of(whole, inputs, names, constants), inputs
-
-
-def test_a_count_that_is_carried_is_known(tmp_path):
-    """So what it takes is a slice of a step, and its last value a constant."""
-    graph = check(*counting(40), tmp_path)
-    (op,) = loops_of(graph)
-    assert (op.steps, op.carried, op.scanned, op.kept) == (40, 1, (Taken(),), (0,))
-    assert "TakeLines" not in kinds(graph)
-
-
-def test_a_count_by_twos_takes_every_other_row(tmp_path):
-    model, inputs = counting(40, count="two")
-    inputs["x"] = np.repeat(inputs["x"], 2, axis=0)
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 80
-    graph = check(model, inputs, tmp_path)
-    (op,) = loops_of(graph)
-    assert (op.steps, op.scanned) == (40, (Taken(stride=2),))
-
-
-def one_loop(inside, carried, rows, outputs, inputs, constants, steps=40):
-    """A model of a Loop with the nodes `inside` and many more; `carried` are (start, begin, end, type)."""
-    scalars = [("step", TensorProto.INT64), ("on", TensorProto.BOOL)]
-    given = [helper.make_tensor_value_info(name, kind, []) for name, kind in scalars]
-    given += [helper.make_tensor_value_info(begin, kind, None) for _, begin, _, kind in carried]
-    made = [("going", TensorProto.BOOL), *((end, kind) for _, _, end, kind in carried)]
-    made += [(name, TensorProto.FLOAT) for name in rows]
-    filler = [node("Tanh", [f"f{k}" if k else "h"], [f"f{k + 1}"]) for k in range(8)]
-    body = helper.make_graph(
-        [node("Identity", ["on"], ["going"]), *filler, *inside],
-        "body",
-        given,
-        [helper.make_tensor_value_info(name, kind, None) for name, kind in made],
-    )
-    names = [*(f"last_{begin}" for _, begin, _, _ in carried), *(f"all_{name}" for name in rows)]
-    loop = node("Loop", ["trip", "", *(start for start, *_ in carried)], names, body=body)
-    return model_of([loop], inputs, outputs, constants | {"trip": np.int64(steps)})
-
-
-@pytest.mark.parametrize("nodes", [1, 20])
-def test_a_loop_whose_steps_read_nothing_is_a_constant(nodes, tmp_path):
-    """Its rows are of constants in the body, and what it takes of its input nobody reads."""
-    inside = [node("Tanh", [f"r{k}"], [f"r{k + 1}"]) for k in range(nodes)]
-    made = helper.make_tensor_value_info(f"r{nodes}", TensorProto.FLOAT, [2])
-    row = helper.make_tensor_value_info("row", TensorProto.FLOAT, [2])
-    body = helper.make_graph(
-        inside, "body", [row], [made], [numpy_helper.from_array(np.array([1, -2], np.float32), "r0")]
-    )
-    whole = [
-        node("Scan", ["x"], ["all"], body=body, num_scan_inputs=1),
-        node("Add", ["all", "x"], ["y"]),
-    ]
-    inputs = {"x": np.ones((20, 2), np.float32)}
-    graph = check(model_of(whole, inputs, ["y"], {}), inputs, tmp_path)
-    assert kinds(graph) == ["Binary"]
-    import_model(save(model_of(whole, inputs, ["y"], {}), tmp_path), stream="x:0")
-
-
-def test_constants_that_steps_hand_on_as_they_are_stay_constants(tmp_path):
-    """As TensorFlow loops have their weights: else they would be in RAM twice, and make no layers."""
-    rng = np.random.default_rng(2)
-    weights = {"W": rng.uniform(-1, 1, (4, 4)).astype(np.float32), "h0": np.zeros((1, 4), np.float32)}
-    inside = [
-        node("MatMul", ["f8", "V"], ["p"]),
-        node("Add", ["p", "outside"], ["h_out"]),
-        node("Identity", ["V"], ["copy"]),
-        node("Identity", ["copy"], ["V_out"]),
-    ]
-    carried = [("h0", "h", "h_out", TensorProto.FLOAT), ("W", "V", "V_out", TensorProto.FLOAT)]
-    inputs = {"outside": np.ones((1, 4), np.float32)}
-    graph = check(one_loop(inside, carried, [], ["last_h", "last_V"], inputs, weights), inputs, tmp_path)
-    (op,) = loops_of(graph)
-    assert op.carried == 1
-    assert "Dense" in kinds(op.body)
-
-
-@pytest.mark.parametrize("size", [3, 8])
-def test_quantized_constants_that_steps_hand_on_stay_integers(size, tmp_path):
-    """Also few of them, which might pass for counts."""
-    rng = np.random.default_rng(3)
-    constants = {
-        "W": rng.integers(-100, 100, (size, size)).astype(np.int8),
-        "h0": np.zeros((1, size), np.float32),
-    }
-    constants |= {"of_w": np.float32(0.01), "of_h": np.float32(1 / 64), "zero": np.int8(0)}
-    inside = [
-        node("Add", ["f8", "outside"], ["s"]),
-        *(
-            node("QuantizeLinear", ["s", "of_h", "zero"], ["s_q"]),
-            node("DequantizeLinear", ["s_q", "of_h", "zero"], ["s_"]),
-        ),
-        node("MatMul", ["s_", "V"], ["p"]),
-        *(
-            node("QuantizeLinear", ["p", "of_h", "zero"], ["p_q"]),
-            node("DequantizeLinear", ["p_q", "of_h", "zero"], ["h_out"]),
-        ),
-        node("Identity", ["V"], ["V_out"]),
-    ]
-    carried = [("h0", "h", "h_out", TensorProto.FLOAT), ("V0", "V", "V_out", TensorProto.FLOAT)]
-    inputs = {"outside": np.ones((1, size), np.float32)}
-    model = one_loop(inside, carried, [], ["last_h"], inputs, constants)
-    model.graph.node.insert(0, node("DequantizeLinear", ["W", "of_w", "zero"], ["V0"]))
-    (op,) = loops_of(optimize(import_model(save(model, tmp_path)), float_io=True))
-    assert "DenseInt8" in kinds(op.body)
-
-
-def test_a_count_of_one_element_in_a_vector_is_no_slice_of_a_step(tmp_path):
-    """What it takes has the axis that a slice leaves out."""
-    rng = np.random.default_rng(0)
-    inputs = {name: rng.uniform(-1, 1, s).astype(np.float32) for name, s in (("x", (40, 4)), ("h0", (1, 4)))}
-    inside = [
-        node("Gather", ["x", "k"], ["xt"], axis=0),
-        node("Add", ["k", "one"], ["k_out"]),
-        node("Sub", ["f8", "xt"], ["h_out"]),
-    ]
-    carried = [("k0", "k", "k_out", TensorProto.INT64), ("h0", "h", "h_out", TensorProto.FLOAT)]
-    constants = {"k0": np.zeros(1, np.int64), "one": np.int64(1)}
-    graph = check(
-        one_loop(inside, carried, ["xt"], ["last_h", "all_xt"], inputs, constants), inputs, tmp_path
-    )
-    assert [op.carried for op in loops_of(graph)] == [1]
 
 
 @pytest.mark.parametrize("steps", [8, 40])

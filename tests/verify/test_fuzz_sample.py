@@ -14,9 +14,10 @@ from toolchains import ready
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 import fuzz_differential
-from fuzz_differential import Outcome, check_model, made_up, make_model, runs
+from fuzz_differential import check_model, made_up, make_model, runs
 from fuzz_forms import FORMS
 from fuzz_options import check_drawn, drawn_model
+from fuzz_outcome import Finding, Outcome, in_process
 from fuzz_programs import Model, compile_trial, first_trials
 
 SEED, GRAPHS, PARTS = 20, 50, 10  # 160 s of CPU; the campaign has thousands
@@ -86,3 +87,9 @@ def test_other_forms_of_models_with_other_options(form: str) -> None:
     drawn, seed = next((m, s) for k in range(100) if (m := drawn_model(s := (SEED, k), 1)).form == form)
     outcome = check_drawn(drawn, seed)
     assert [f for f in outcome.findings if f.kind != "slow"] == []
+
+
+def test_long_findings_come_whole_out_of_their_process() -> None:
+    """More than a pipe holds at once."""
+    long = [Finding("run", f"--ram {k}", "x" * 4000) for k in range(100)]
+    assert in_process(lambda: Outcome(long), 60).findings == long
