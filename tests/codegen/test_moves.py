@@ -15,6 +15,7 @@ from mmcc.checker.plan import check_plan
 from mmcc.checker.program import check_program
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower, lower_entry
+from mmcc.codegen.weights import lay_out
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
@@ -185,6 +186,21 @@ def test_constants_are_found_where_they_were_copied_to(tmp_path: Path) -> None:
         }
         assert plan.fetched
         assert run(GRAPH, plan, tmp_path / f"fetched{k}") == want
+
+
+@pytest.mark.quick
+def test_constants_lie_where_the_plan_has_them_in_whatever_order_nodes_run() -> None:
+    """With branches that is not the graph's own order, which their places are in."""
+    plan = fetching((Region("fast", 4000), replace(SLOW, read_cost=0.5, write_cost=0.5)))
+    nodes = lower_entry(MODULE.entries[0], plan, load_target("host")).nodes
+    assert sum(node.fetched is not None for node in nodes) > 2
+    fetched = [f"{node.label}_" for node in nodes if node.fetched is not None]
+    first, *others = (
+        {a.constant.name: a.offset for a in lay_out(order).arrays if a.constant.name.startswith((*fetched,))}
+        for order in (nodes, nodes[::-1], nodes[1::2] + nodes[::2])
+    )
+    assert len(first) > len(fetched)
+    assert all(other == first for other in others)
 
 
 def steps_of(plan: Plan) -> list[int]:

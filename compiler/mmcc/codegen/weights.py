@@ -70,20 +70,20 @@ def lay_out(nodes: Sequence[ProgramNode], states: Iterable[Constant] = ()) -> We
     """Place the constants of all nodes one behind the other, in order of use, then what states begin with;
     big alignment is kept.
 
-    Those of nodes that fetch them are first, each node's as one block where the plan has it; these nodes find
-    them in an arena. Or those come first that init copies to RAM, where they have the same offsets.
+    Those of nodes that fetch them are first, each node's as one block where the plan has it, in whatever order
+    nodes run; these nodes find them in an arena. Or those come first that init copies to RAM, where they have the same offsets.
     """
     block = _Block()
     found: dict[str, int] = {}
-    for node in nodes:
-        if node.fetched is not None:
-            packed = pack_block(node.use)
-            assert packed.size <= node.fetched.bytes, f"{node.label} has {packed.size} bytes of constants"
-            for constant in packed.constants:
-                at = packed.offsets[constant.name]
-                block.put(constant, node.fetched.source + at)
-                found[constant.name] = node.fetched.target.offset + at
-            block.fill(node.fetched.source + node.fetched.bytes)
+    fetching = [(node, node.fetched) for node in nodes if node.fetched is not None]
+    for node, fetched in sorted(fetching, key=lambda each: each[1].source):
+        packed = pack_block(node.use)
+        assert packed.size <= fetched.bytes, f"{node.label} has {packed.size} bytes of constants"
+        for constant in packed.constants:
+            at = packed.offsets[constant.name]
+            block.put(constant, fetched.source + at)
+            found[constant.name] = fetched.target.offset + at
+        block.fill(fetched.source + fetched.bytes)
     for constant in _constants(node for node in nodes if node.in_ram):
         found[constant.name] = block.find(constant)
     in_ram = -(-block.end // ALIGN) * ALIGN if any(node.in_ram for node in nodes) else 0

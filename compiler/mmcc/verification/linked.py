@@ -15,7 +15,7 @@ from mmcc.target import load_target
 from mmcc.toolchain.firmware import build_firmware
 
 HOOKS_STACK = 256  # bytes, of what is called before and after each node
-CALLBACKS_STACK = 256  # bytes, of the bench's functions for rows, weights, moves and pages
+CALLBACKS_STACK = 64  # bytes of a board, of the bench's functions for rows, weights, moves and pages
 
 
 def sanitized_program(folder: Path, package: Package) -> Path:
