@@ -18,7 +18,7 @@ from mmcc.passes.separate_states import separate_states
 from mmcc.passes.split_states import state_pieces
 from mmcc.planner.api import best_plan
 from mmcc.planner.request import PlanRequest
-from mmcc.planner.states import state_offsets
+from mmcc.planner.states import ALIGN, state_offsets
 
 pytestmark = pytest.mark.quick
 
@@ -124,4 +124,4 @@ def test_pieces_that_are_read_whole_stay_whole():
     """)
     assert state_pieces(graph) == {}
     assert len(separate_states(graph).states) == 1
-    assert state_offsets(separate_states(graph).states) == {"s": 0}
+    assert state_offsets(separate_states(graph).states, ALIGN) == {"s": 0}

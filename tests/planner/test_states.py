@@ -22,7 +22,7 @@ from mmcc.ops.movement import Expand
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan, plan_module
 from mmcc.planner.request import PlanRequest
-from mmcc.planner.states import state_offsets
+from mmcc.planner.states import ALIGN, state_offsets
 from mmcc.target import load_target
 from stateful import BY_HAND, StatefulBuild, accumulator, crossed, old_and_new, random_graph, shift_register
 
@@ -31,7 +31,10 @@ RUNS = 3
 
 def planned(graph: Graph, *, external: bool = False, **asked) -> Plan:
     request = PlanRequest(
-        external_inputs=external, external_outputs=external, states=state_offsets(graph.states), **asked
+        external_inputs=external,
+        external_outputs=external,
+        states=state_offsets(graph.states, ALIGN),
+        **asked,
     )
     return best_plan(graph, request)
 
@@ -114,7 +117,7 @@ def test_a_state_in_place_takes_no_arena() -> None:
 @pytest.mark.quick
 def test_states_lie_one_behind_the_other() -> None:
     graph = separate_states(crossed())
-    assert list(state_offsets(graph.states).values()) == [0, graph.tensors["s0"].bytes]
+    assert list(state_offsets(graph.states, ALIGN).values()) == [0, graph.tensors["s0"].bytes]
 
 
 @pytest.mark.quick

@@ -11,7 +11,10 @@ from frontend_models import model_of, save
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.package.record import load_package
+from mmcc.target import load_target
+from mmcc.toolchain.stack.walk import read_listing, stack_bounds
 from mmcc.verification.bench import bench_qemu
+from mmcc.verification.linked import CALLBACKS_STACK, firmware_of
 from onnx import helper
 from toolchains import ready
 
@@ -49,3 +52,8 @@ def test_callbacks_of_the_bench_have_room_besides(target: str, tmp_path: Path) -
     assert package.calls_back
     assert package.ram == least
     bench_qemu(tmp_path / "c", package)
+    board, elf = load_target(target), firmware_of(tmp_path / "c", package)
+    names = [name for name in read_listing(elf, board).starts if name.startswith("stream_")]
+    assert len(names) == 2
+    bounds = stack_bounds(elf, [], names, board).values()
+    assert 0 < max(bound.bytes for bound in bounds) <= CALLBACKS_STACK

@@ -70,8 +70,9 @@ def lay_out(nodes: Sequence[ProgramNode], states: Iterable[Constant] = ()) -> We
     """Place the constants of all nodes one behind the other, in order of use, then what states begin with;
     big alignment is kept.
 
-    Those of nodes that fetch them are first, each node's as one block where the plan has it, in whatever order
-    nodes run; these nodes find them in an arena. Or those come first that init copies to RAM, where they have the same offsets.
+    Those of nodes that fetch them are first, each node's as one block where the plan has it, in whatever
+    order nodes run; these nodes find them in an arena. Or those come first that init copies to RAM, where
+    they have the same offsets.
     """
     block = _Block()
     found: dict[str, int] = {}

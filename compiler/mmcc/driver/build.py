@@ -26,7 +26,7 @@ from mmcc.driver.handoff_objects import function_objects
 from mmcc.driver.load import dump
 from mmcc.driver.memories import home_of, regions_of
 from mmcc.driver.options import CompileOptions, Progress
-from mmcc.driver.pointers import check_pointers
+from mmcc.driver.pointers import calls_back, check_pointers
 from mmcc.driver.rows import Planned, plan_rows
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
@@ -192,11 +192,6 @@ def _write(job: Job, plan: MemoryPlan, program: Program, hashes: Sequence[str]) 
 def _of_one(figures: Figures) -> int:
     """The stack of the function that needs most; the report's is of all that may run at the same time."""
     return max(figures.stacks.values(), default=figures.stack)
-
-
-def calls_back(generated: Generated) -> bool:
-    """True if the model needs functions of the caller's, which a self-test has not."""
-    return any(generated.values[what] for what in ("streams", "staged", "moves", "pages"))
 
 
 def _constant_bytes(module: Module) -> int:

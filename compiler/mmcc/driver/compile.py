@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from mmcc import __version__
 from mmcc.codegen.arenas import arena_texts
 from mmcc.driver.ask import plan_request
-from mmcc.driver.build import MEASURE, Built, Job, calls_back
+from mmcc.driver.build import MEASURE, Built, Job
 from mmcc.driver.by_hops import kernels_of_hops
 from mmcc.driver.load import load_model
 from mmcc.driver.memories import linked_limit
 from mmcc.driver.options import CompileOptions, Progress, prefix_of, silent
+from mmcc.driver.pointers import calls_back
 from mmcc.driver.ram_fit import package_within
 from mmcc.driver.twin import write_bench, write_serial
 from mmcc.ir.graph import Graph

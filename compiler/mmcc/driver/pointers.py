@@ -21,16 +21,16 @@ def check_pointers(footprint: Footprint, generated: Package) -> None:
     """CompileError (MM804) for a function whose call through a pointer is none of the caller's functions."""
     found = {name.partition(".")[0] for bound in footprint.stack.values() for name in bound.indirect}
     kernels = {kernel.name: kernel.template for kernel in generated.kernels}
-    wrong = unexpected(found, kernels, generated.values["p"], calls_back=_calls_back(generated))
+    given = calls_back(generated) or generated.values["parameters"] or generated.values["tasks"]
+    wrong = unexpected(found, kernels, generated.values["p"], calls_back=bool(given))
     if wrong:
         what = f"the stack has no bound: {', '.join(wrong)} calls through a pointer"
         raise CompileError("MM804", what, exit=Exit.INTERNAL)
 
 
-def _calls_back(generated: Package) -> bool:
-    """True if the model is given functions of the caller's as pointers."""
-    what = ("streams", "staged", "moves", "pages", "parameters", "tasks")
-    return any(generated.values[name] for name in what)
+def calls_back(generated: Package) -> bool:
+    """True if a model calls functions of the caller's for rows, weights, moves or pages."""
+    return any(generated.values[what] for what in ("streams", "staged", "moves", "pages"))
 
 
 def unexpected(

@@ -23,7 +23,7 @@ from mmcc.ir.plan import Plan
 from mmcc.package.folder import check_output
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan
-from mmcc.planner.states import state_bytes
+from mmcc.planner.states import ALIGN, state_bytes
 from mmcc.target import load_target
 from mmcc.training.module import forward_pass, training_module
 from mmcc.training.options import TrainOptions
@@ -98,7 +98,7 @@ def _most_layers(
 
 def _too_much_kept(graph: Graph, train: TrainOptions, ram: int) -> bool:
     """Whether parameters, and what is kept of them from call to call, are more than all RAM."""
-    return 0 < ram < state_bytes(training_module(graph, train).states)
+    return 0 < ram < state_bytes(training_module(graph, train).states, ALIGN)
 
 
 def _trained(
@@ -145,7 +145,9 @@ def _compiled(
     kept = KeptValues(SavedValues(step.graph, forward), planned, share, slow, cost_of(target), waiting)
     if not options.ram:
         return compile_module(_with(module, kept.least()), model, out, once, progress)
-    limit = options.ram - state_bytes(module.states) - max(options.ram // BESIDES, LEAST_BESIDES)
+    limit = (
+        options.ram - state_bytes(module.states, request.align) - max(options.ram // BESIDES, LEAST_BESIDES)
+    )
     graph = separate_states(step.graph)
     for fuse in (False, True):  # where nodes fit alone, nothing is to be searched for
         plan = best_plan(graph, replace(request, fuse=fuse, limit=max(0, limit)))

@@ -79,9 +79,8 @@ def import_model(
     is to be the outermost in memory. With `keep_batch_norm` a BatchNormalization is a node of its own, for
     training, in training mode, too. With `step` the file is that step of training, and the graph its model
     for inference. With `keep_loops` a long Loop or Scan is one node with a body, and otherwise unrolled; with
-    `stream` a short one is, too. With
-    `training` all layers of a convolution over volumes read the same weights, and the graph says which
-    constants are the model's own.
+    `stream` a short one is, too. With `training` all layers of a convolution over volumes read the same
+    weights, and the graph says which constants are the model's own.
 
     `max_bytes` limits what evaluating the model's constants may take. Raises CompileError, and nothing
     else, for whatever the file holds; one error has all that is wrong with the model.
@@ -106,8 +105,7 @@ def import_model(
     for note in source.notes:
         state.build.warn(note)
     ports = _inputs(state, dims, stream)
-    for input_name, array in bound.items():
-        state.values[input_name] = state.build.constant(array, input_name)
+    state.values.update({each: state.build.constant(array, each) for each, array in bound.items()})
     _convert_all(state)
     outputs = _outputs(state, ports)
     graph = state.build.finish(name if name is not None else path.stem, ports, outputs, _origins(state))

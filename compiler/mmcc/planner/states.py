@@ -21,7 +21,7 @@ from mmcc.ir.state import State
 ALIGN = 4  # of every state; elements larger than this align to themselves
 
 
-def state_offsets(states: Sequence[State], align: int = ALIGN) -> dict[str, int]:
+def state_offsets(states: Sequence[State], align: int) -> dict[str, int]:
     """Where each state begins in the memory of states, in bytes; by the name of its `begin`.
 
     `align` is that of all buffers of the plan (`PlanRequest.align`).
@@ -35,8 +35,8 @@ def state_offsets(states: Sequence[State], align: int = ALIGN) -> dict[str, int]
     return found
 
 
-def state_bytes(states: Sequence[State], align: int = ALIGN) -> int:
-    """Bytes of the memory of states."""
+def state_bytes(states: Sequence[State], align: int) -> int:
+    """Bytes of the memory of states, with `align` as in `state_offsets`."""
     offsets = state_offsets(states, align)
     return max((offsets[state.begin] + state.initial.nbytes for state in states), default=0)
 
