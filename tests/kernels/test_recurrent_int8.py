@@ -9,7 +9,7 @@ import mmcc
 import numpy as np
 import pytest
 from frontend_models import save
-from mmcc.verification.agreement import RECURRENT_RATE
+from mmcc.verification.tally import RECURRENT_RATE
 from op_cases_recurrent_int8 import cells, recurrent_int8_cases
 from qemu_bench import QemuBench
 from recurrent_models import behind_convolution, quantized_layer

@@ -11,7 +11,8 @@ import pytest
 from graphs import ops
 from int8_models import FloatModel, difference
 from mmcc.ir.graph import Graph
-from mmcc.verification.agreement import INT8_RATE, Agreement, Tally
+from mmcc.verification.agreement import Agreement
+from mmcc.verification.tally import INT8_RATE, Tally
 
 pytestmark = pytest.mark.quick
 

@@ -61,7 +61,7 @@ class Quantized:
         graph = optimize(import_model(path))
         agreement = Agreement(graph, path, {})
         agreement.run([self.x])
-        for index, tally in agreement.tallies.items():
+        for (index,), tally in agreement.tallies.items():
             integer = not graph.tensors[graph.nodes[index].output].dtype.is_float
             assert tally.ok(integer), (str(graph.nodes[index].op), tally)
         return graph

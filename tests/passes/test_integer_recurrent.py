@@ -15,7 +15,8 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.interpret import evaluate
 from mmcc.ops.recurrent_int8 import ONE, RecurrentInt8, sigmoid_gate, tanh_gate
 from mmcc.passes import optimize
-from mmcc.verification.agreement import RECURRENT_RATE, Agreement, Tally, allowed
+from mmcc.verification.agreement import Agreement
+from mmcc.verification.tally import RECURRENT_RATE, Tally, allowed
 from recurrent_models import quantized_layer
 
 pytestmark = pytest.mark.quick

@@ -12,7 +12,8 @@ from mmcc.driver.compile import compile_model
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
-from mmcc.verification.agreement import Agreement, Tally
+from mmcc.verification.agreement import Agreement
+from mmcc.verification.tally import Tally
 from mmcc.verification.verify import VerifyOptions, verify_package
 
 

@@ -92,12 +92,20 @@ def _show_verified(found: dict[str, Any], of: str, *, every_node: bool) -> None:
         where = ", by mmcc's own kernels on this machine" if found["functions"] else ""
         click.echo(f"node by node{where}; worst first")
     for row in found["per_node"]:
-        lsb = f", at most {row['max_lsb']} LSB" if row["max_lsb"] is not None else ""
-        ties = f" ({row['ties']} exact ties)" if row["ties"] else ""
-        mark = "ok      " if row["ok"] else "MISMATCH"
-        click.echo(
-            f"  {mark} {row['index']:>4} {row['op']:<18} {row['mismatches']} of {row['outputs']}{ties}{lsb}"
-            f"  {printable(row['name'], NAME_COLUMNS)}"
-        )
-        if row["fault"]:
-            click.echo(f"           the C: {row['fault']}")
+        _show_node(row)
+
+
+def _show_node(row: dict[str, Any]) -> None:
+    """A row of what was found node by node; 6.3 is node 3 of the body of loop 6."""
+    lsb = f", at most {row['max_lsb']} LSB" if row["max_lsb"] is not None else ""
+    ties = f" ({row['ties']} exact ties)" if row["ties"] else ""
+    mark = "ok      " if row["ok"] else "MISMATCH"
+    number = ".".join(map(str, (row["index"], *row["within"])))
+    click.echo(
+        f"  {mark} {number:>4} {row['op']:<18} {row['mismatches']} of {row['outputs']}{ties}{lsb}"
+        f"  {printable(row['name'], NAME_COLUMNS)}"
+    )
+    if row["fault"]:
+        click.echo(f"           the C: {row['fault']}")
+    if row["note"]:
+        click.echo(f"           the loop is looked at as one node: {row['note']}")

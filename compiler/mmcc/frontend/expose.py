@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from mmcc.frontend.expose_steps import expose_steps
 from mmcc.frontend.fixed_rows import finds_rows, with_fixed_rows
 from mmcc.frontend.functions import inlined
 from mmcc.frontend.handed_out import rewrite_bodies
@@ -27,14 +29,28 @@ CLASS_NUMBERS = {  # operators with names of classes, and their attribute for nu
 }
 
 
-def with_outputs(
-    path: Path, values: Sequence[str], bind: Mapping[str, Any] = MappingProxyType({})
-) -> tuple[str | bytes, bytes | None]:
+@dataclass(frozen=True, slots=True)
+class Exposed:
     """The model as ONNX Runtime takes it: its path, or bytes where it is not as in the file.
 
-    That is where `values` are not all outputs already, where inputs are bound to constants, or where the C
-    gives something else than ONNX has. Where it gives as many rows as there may be boxes, the second is the
-    model with those rows only that a NonMaxSuppression finds.
+    Where the C gives as many rows as there may be boxes, `found` is the model with those rows only that a
+    NonMaxSuppression finds. `steps` are values of loops' steps (`expose_steps`), with the names of outputs.
+    """
+
+    model: str | bytes
+    found: bytes | None = None
+    steps: dict[tuple[str, ...], str] = field(default_factory=dict[tuple[str, ...], str])
+
+
+def with_outputs(
+    path: Path,
+    values: Sequence[str],
+    bind: Mapping[str, Any] = MappingProxyType({}),
+    steps: Sequence[tuple[str, ...]] = (),
+) -> Exposed:
+    """The model with `values` and values of `steps` as outputs, and inputs in `bind` as constants.
+
+    It is as in the file where all are outputs already, and the C gives nothing else than ONNX has.
     """
     model = _without_functions(onnx.load(str(path), load_external_data=False))
     present = {value.name for value in model.graph.output}
@@ -42,8 +58,8 @@ def with_outputs(
     changed = bind or finds_rows(model) or _numbers_for_classes(model) or _floats_beside_few_bits(model)
     changed = changed or rewrite_bodies(model)
     others = refused_quantization(model) or has_qonnx(model) or has_tensorflow(model)
-    if not missing and not changed and not others:
-        return str(path), None
+    if not missing and not changed and not others and not steps:
+        return Exposed(str(path))
     model = _without_functions(onnx.load(str(path)))
     for info in [info for info in model.graph.input if info.name in bind]:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
@@ -54,16 +70,18 @@ def with_outputs(
         model.graph.input.remove(info)
     _numbers_for_classes(model)
     _floats_beside_few_bits(model)
+    exposed = expose_steps(model, steps)
+    missing += exposed.values()
     rewrite_bodies(model)
     take_refused_quantization(model)
     write_qonnx_out(model)
     write_tensorflow_out(model)
     if not finds_rows(model):
-        return _giving(model, missing), None
+        return Exposed(_giving(model, missing), None, exposed)
     found = onnx.ModelProto()
     found.CopyFrom(model)
     fixed = with_fixed_rows(model)
-    return _giving(model, missing), _giving(found, missing) if fixed else None
+    return Exposed(_giving(model, missing), _giving(found, missing) if fixed else None, exposed)
 
 
 def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -20,12 +20,12 @@ def rewrite_bodies(model: onnx.ModelProto) -> bool:
     """Put an Identity before such outputs of bodies and branches, and before those named twice, and name the
     results of loops that are left out; True if there are any."""
     changed = False
-    taken = _names(model.graph)
+    taken = all_names(model.graph)
     for node in _with_bodies(model.graph):
         is_loop = node.op_type in LOOPS
         for place, output in enumerate(node.output):
             if is_loop and not output:
-                node.output[place] = _new(f"{node.op_type}_{place}", taken)
+                node.output[place] = unused_name(f"{node.op_type}_{place}", taken)
                 changed = True
         for body in _inner(node):
             own = () if is_loop else (tensor.name for tensor in body.initializer)  # a step's would be shared
@@ -34,28 +34,29 @@ def rewrite_bodies(model: onnx.ModelProto) -> bool:
                 if value.name in made:
                     made.remove(value.name)  # the next output of this name is a copy
                     continue
-                name = _new(f"{value.name}_copy", taken)
+                name = unused_name(f"{value.name}_copy", taken)
                 body.node.append(onnx.helper.make_node("Identity", [value.name], [name]))
                 value.name = name
                 changed = True
     return changed
 
 
-def _new(name: str, taken: set[str]) -> str:
+def unused_name(name: str, taken: set[str]) -> str:
+    """A name that is not `taken`, and is then."""
     while name in taken:
         name += "_"
     taken.add(name)
     return name
 
 
-def _names(graph: onnx.GraphProto) -> set[str]:
+def all_names(graph: onnx.GraphProto) -> set[str]:
     """Of all values, also within bodies and branches: a name from outside means the same within."""
     values = (*graph.input, *graph.output, *graph.initializer)
     found = {value.name for value in values}
     for node in graph.node:
         found.update(node.output)
         for inner in _inner(node):
-            found |= _names(inner)
+            found |= all_names(inner)
     return found
 
 

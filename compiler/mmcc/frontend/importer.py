@@ -31,8 +31,8 @@ from mmcc.frontend.ports import (
     input_port,
     input_shapes,
     is_double,
+    origins,
     output_port,
-    plain_axes,
 )
 from mmcc.frontend.problems import Problems, bad_model, unsupported
 from mmcc.frontend.reads import reads
@@ -108,7 +108,9 @@ def import_model(
     state.values.update({each: state.build.constant(array, each) for each, array in bound.items()})
     _convert_all(state)
     outputs = _outputs(state, ports)
-    graph = state.build.finish(name if name is not None else path.stem, ports, outputs, _origins(state))
+    graph = state.build.finish(
+        name if name is not None else path.stem, ports, outputs, origins(state.build, state.values)
+    )
     return replace(graph, stored=stored_constants(source))
 
 
@@ -123,18 +125,6 @@ def _convert_all(state: Import) -> None:
             _convert(state, where, node)
     output_of_sequences(state)
     state.problems.report()
-
-
-def _origins(state: Import) -> dict[str, Port]:
-    """For tensors that hold just one of the model's values: which, and in which layout."""
-    found: dict[str, Port] = {}
-    for name, value in state.values.items():
-        if value.tensor in found or state.build.is_constant(value.tensor):
-            continue
-        axes = plain_axes(value, state.build.tensors[value.tensor].shape)
-        if axes is not None:
-            found[value.tensor] = Port(value.tensor, name, value.shape, value.dtype, axes)
-    return found
 
 
 def _inputs(state: Import, dims: Mapping[str, int], stream: str) -> list[Port]:

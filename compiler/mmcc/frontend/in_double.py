@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from mmcc.frontend.expose_steps import body_of
 
 Array = NDArray[Any]
 _TYPES = ("to", "dtype")  # attributes that say in which type a node answers
@@ -21,13 +23,15 @@ def model_of(source: str | bytes) -> onnx.ModelProto:
 
 
 def in_double(
-    model: onnx.ModelProto, name: str, known: Mapping[str, Array]
+    model: onnx.ModelProto, name: str, known: Mapping[str, Array], loops: Sequence[str] = ()
 ) -> tuple[bytes, dict[str, Array]] | None:
     """The part of a model that makes `name` of `known` values, and its inputs.
 
+    `loops` are those around the value, named as for `expose_steps`; `known` has what their steps see, too.
     None where a node in it has a body, or the value depends on others than the known ones.
     """
-    part = _part(model.graph, name, known)
+    around = body_of(model.graph, loops)
+    part = None if around is None else _part(around, name, known)
     if part is None:
         return None
     nodes, given, constants = part
@@ -38,11 +42,16 @@ def in_double(
 
 
 def _part(
-    graph: onnx.GraphProto, name: str, known: Mapping[str, Array]
+    around: Sequence[onnx.GraphProto], name: str, known: Mapping[str, Array]
 ) -> tuple[list[onnx.NodeProto], dict[str, Array], list[onnx.TensorProto]] | None:
-    """The nodes that make the value, what they are given, and their constants, floats as float64."""
-    maker = {output: node for node in graph.node for output in node.output if output}
-    stored = {constant.name: constant for constant in graph.initializer}
+    """The nodes that make the value, what they are given, and their constants, floats as float64.
+
+    All are in the last graph of `around`, or constants of one before."""
+    inner = around[-1]
+    constants_around = [node for graph in around[:-1] for node in graph.node if node.op_type == "Constant"]
+    nodes_there = [*constants_around, *inner.node]
+    maker = {output: node for node in nodes_there for output in node.output if output}
+    stored = {constant.name: constant for graph in around for constant in graph.initializer}
     wanted, needed = [name], set[str]()
     given: dict[str, Array] = {}
     constants: list[onnx.TensorProto] = []
@@ -60,7 +69,7 @@ def _part(
         else:
             return None
     made = needed - set(given)
-    nodes = [_wide_node(node) for node in graph.node if made.intersection(node.output)]
+    nodes = [_wide_node(node) for node in nodes_there if made.intersection(node.output)]
     return None if any(node is None for node in nodes) else ([n for n in nodes if n], given, constants)
 
 

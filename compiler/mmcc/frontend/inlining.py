@@ -71,11 +71,17 @@ def with_axis(
 
 
 def inline(
-    state: Import, where: Where, graph: GraphProto, given: Mapping[str, Value], convert: Convert
+    state: Import,
+    where: Where,
+    graph: GraphProto,
+    given: Mapping[str, Value],
+    convert: Convert,
+    own: dict[str, Value] | None = None,
 ) -> tuple[Value | None, ...]:
     """`inline_all` of a subgraph that takes and makes no sequences."""
     found: list[Value | None] = []
-    for info, made in zip(graph.output, inline_all(state, where, graph, given, convert), strict=True):
+    made_all = inline_all(state, where, graph, given, convert, own)
+    for info, made in zip(graph.output, made_all, strict=True):
         if isinstance(made, tuple):
             what = f'output "{printable(info.name)}" of the subgraph is a sequence, not a tensor'
             raise bad_model("MM104", what)
@@ -84,12 +90,18 @@ def inline(
 
 
 def inline_all(
-    state: Import, where: Where, graph: GraphProto, given: Mapping[str, Value | Members], convert: Convert
+    state: Import,
+    where: Where,
+    graph: GraphProto,
+    given: Mapping[str, Value | Members],
+    convert: Convert,
+    own: dict[str, Value] | None = None,
 ) -> tuple[Value | Members | None, ...]:
     """Convert the nodes of a subgraph whose inputs are `given`; its outputs, None for those that are wrong.
 
-    Names within it are its own: they end with it, and another subgraph may have the same. Problems are added
-    to those of the import. CompileError if subgraphs are nested too deep.
+    Names within it are its own: they end with it, and another subgraph may have the same; `own` is given
+    what they stand for. Problems are added to those of the import. CompileError if subgraphs are nested too
+    deep.
     """
     if state.depth >= MAX_DEPTH:
         raise bad_model("MM105", f"branches are nested more than {MAX_DEPTH} deep")
@@ -101,7 +113,8 @@ def inline_all(
     state.problems.found += [located(problem, where) for problem in problems]
     results = [info.name for info in graph.output]
     read = {name for _, inner in steps for name in reads(inner)}
-    tensors = {n: v for n, v in given.items() if not isinstance(v, tuple)}
+    tensors = {} if own is None else own
+    tensors |= {n: v for n, v in given.items() if not isinstance(v, tuple)}
     around = state.sequences
     if any(name in around for name in tensors):  # which have the name now
         around = {name: members for name, members in around.items() if name not in tensors}

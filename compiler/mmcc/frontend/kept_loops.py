@@ -8,7 +8,7 @@ second place, and nodes of several steps are not planned together. So code is we
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from mmcc.frontend.inlining import Convert, inline
 from mmcc.frontend.layouts import plain, reshaped
 from mmcc.frontend.lifting import Lifted
 from mmcc.frontend.outside import Outside
+from mmcc.frontend.ports import origins
 from mmcc.frontend.value import Value, whole
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.op import ShapeError
@@ -48,7 +49,8 @@ class Slices:
 
 @dataclass(frozen=True, slots=True)
 class KeptLoop:
-    """A loop as the importer sees it. All is by the names that the body has for it.
+    """A loop as the importer sees it. All is by the names that the body has for it. The graph around calls it
+    by its result `name`.
 
     `carried` values are known before the first step; a step sees `slices`, and constants: `known` ones, and
     `still` those from around the loop that steps hand on as they are. The results of the body are `ignored`
@@ -57,6 +59,7 @@ class KeptLoop:
     last step.
     """
 
+    name: str
     body: GraphProto
     steps: int
     carried: Mapping[str, Value]
@@ -150,7 +153,8 @@ class _Body:
         around = Outside(self.state, inner)
         still = {name: around.seen(value) for name, value in loop.still.items()}
         within = around.tried()
-        made = inline(within, self.where, loop.body, {**starts, **steps, **known, **still}, convert)
+        own: dict[str, Value] = {}
+        made = inline(within, self.where, loop.body, {**starts, **steps, **known, **still}, convert, own)
         problems = within.problems
         if None in made or problems.found or problems.unknown or within.uncertain:
             why = f": {printable(str(problems.found[0]))}" if problems.found else ""
@@ -169,7 +173,8 @@ class _Body:
                     *(kind.name for kind in HANDED_OVER)
                 )
             )
-        return self._node([plain(inner, value) for value in results], starts, steps, around)
+        ends = [plain(inner, value) for value in results]
+        return self._node(ends, starts, steps, around, origins(inner, own))
 
     def _input(self, shape: Shape, dtype: ElementType, name: str) -> Value:
         tensor = self.inner.tensor(shape, dtype, name)
@@ -182,7 +187,12 @@ class _Body:
         return made.transposed([*order[: each.axis], 0, *order[each.axis :]]) if order else made
 
     def _node(
-        self, ends: list[str], starts: Mapping[str, Value], steps: Mapping[str, Value], around: Outside
+        self,
+        ends: list[str],
+        starts: Mapping[str, Value],
+        steps: Mapping[str, Value],
+        around: Outside,
+        values: dict[str, Port],
     ) -> _Found:
         """The node, without values that go from step to step for nobody, and what no step reads."""
         loop, inner, build = self.loop, self.inner, self.state.build
@@ -199,7 +209,10 @@ class _Body:
             outputs.append(inner.copied(name) if again else name)
         inputs = [begins[k] for k in carried]
         inputs += [steps[name].tensor for name in slices] + [around.taken[name] for name in wholes]
-        graph = inner.finish("body", self._ports(inputs), self._ports(outputs), {})
+        made = [info.name for info in loop.body.output][loop.ignored :]
+        for port, k in zip(self._ports(outputs), (*carried, *rows), strict=True):
+            values.setdefault(port.tensor, replace(port, onnx_name=made[k]))
+        graph = inner.finish("body", self._ports(inputs), self._ports(outputs), values)
         given = [*loop.carried.values()]
         operands = [plain(build, given[k]) for k in carried]
         operands += [plain(build, loop.slices[name].value) for name in slices]
@@ -211,6 +224,7 @@ class _Body:
             tuple(loop.slices[name].taken for name in slices),
             loop.rows,
             tuple(carried.index(k) for k in kept),
+            loop.name,
         )
         return _Found(op, (*operands, *wholes), (*kept, *rows))
 

@@ -165,9 +165,9 @@ class _Steps:
         still = {name: carried[name] for name in copies if build.is_constant(carried[name].tensor)}
         counts = [k for k, name in enumerate(names) if name in known.before and name not in still]
         going = {name: v for name, v in carried.items() if name not in known.before and name not in still}
-        copied = (names.index(name) for name in still)
-        left_out = {ignored + k for k in (*counts, *copied, *every) if k not in read}
+        left_out = {ignored + k for k in (*counts, *map(names.index, still), *every) if k not in read}
         loop = KeptLoop(
+            next(filter(None, made)),
             without_results(lift.body, left_out | (set(range(ignored)) if known.ends else set())),
             steps,
             going,

@@ -17,6 +17,7 @@ from mmcc.frontend.registry import REGISTRY, Layout
 from mmcc.frontend.schema import domain_of
 from mmcc.frontend.tensors import dtype_of, type_name
 from mmcc.frontend.value import Value
+from mmcc.ir.ports import Port
 from mmcc.ir.types import Shape
 
 Axes = tuple[int | None, ...]
@@ -150,6 +151,18 @@ def output_port(build: Builder, value: Value) -> tuple[str, Axes]:
     """The tensor of an output, and where its ONNX axes are; any order of axes is good enough."""
     single = one_axis_each(build, value)
     return single.tensor, tuple(axis[0] if axis else None for axis in single.axes)
+
+
+def origins(build: Builder, values: Mapping[str, Value]) -> dict[str, Port]:
+    """For tensors that hold just one of the model's values, by name: which, and in which layout."""
+    found: dict[str, Port] = {}
+    for name, value in values.items():
+        if value.tensor in found or build.is_constant(value.tensor):
+            continue
+        axes = plain_axes(value, build.tensors[value.tensor].shape)
+        if axes is not None:
+            found[value.tensor] = Port(value.tensor, name, value.shape, value.dtype, axes)
+    return found
 
 
 def plain_axes(value: Value, shape: Shape) -> Axes | None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.ir.graph import Graph, nest_of
+from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.interpret import evaluate_tensors
 from mmcc.ir.nest import Access, Loop, LoopKind, Nest
 from mmcc.ir.op import Result, ShapeError
@@ -73,6 +73,8 @@ class Repeat:
     Results: carried values after the last step, those whose numbers are `kept`, then all that is `made`.
 
     `made` says of each whether it goes backward: then the last row is that of the first step.
+    `name` is the result by which the model's graph, or body, around the loop calls it; names in `origins` of
+    the body are those in the loop's.
     `plan` is that of the body, whose inputs and outputs are outside; None until the driver has made it.
     """
 
@@ -82,6 +84,7 @@ class Repeat:
     scanned: tuple[Taken, ...] = ()
     made: tuple[bool, ...] = ()
     kept: tuple[int, ...] = ()
+    name: str = field(default="", repr=False, compare=False)
     plan: Plan | None = field(default=None, repr=False, compare=False)
 
     kernel: ClassVar[str] = "repeat"
@@ -144,6 +147,12 @@ class Repeat:
         return sum(nest.macs for nest in nests), max(1, sum(prod(nest.write.shape) for nest in nests))
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        return self.run(lambda _, given: evaluate_tensors(self.body, given), inputs)
+
+    def run(
+        self, step: Callable[[int, Mapping[str, Array]], Mapping[str, Array]], inputs: Sequence[Array]
+    ) -> tuple[Array, ...]:
+        """The results, of what `step` makes: of its number and its inputs, by tensor, the body's outputs."""
         names = [port.tensor for port in self.body.inputs]
         ends = [port.tensor for port in self.body.outputs]
         given = dict(zip(names, inputs, strict=True))
@@ -151,12 +160,12 @@ class Repeat:
             if self._part(k, array.shape) != tensor.shape:
                 raise ShapeError(f"operand {k} of a body: {list(array.shape)} does not fit {tensor}")
         rows: list[list[Array]] = [[] for _ in self.made]
-        for step in range(self.steps):
+        for number in range(self.steps):
             for k, taken in enumerate(self.scanned, self.carried):
-                begin = taken.begin(step)
+                begin = taken.begin(number)
                 part = inputs[k][begin : begin + taken.extent]
                 given[names[k]] = part.reshape(taken.shape(inputs[k].shape))
-            found = evaluate_tensors(self.body, given)
+            found = step(number, given)
             given |= zip(names, [found[name] for name in ends[: self.carried]], strict=False)
             for values, name in zip(rows, ends[self.carried :], strict=True):
                 values.append(found[name])
@@ -175,3 +184,13 @@ def with_bodies(graph: Graph) -> Iterator[Graph]:
     for node in graph.nodes:
         if isinstance(node.op, Repeat):
             yield from with_bodies(node.op.body)
+
+
+def node_at(graph: Graph, path: Sequence[int]) -> tuple[Graph, Node]:
+    """The node of the last number in `path`, in the body of the loops before, and the graph that it is in."""
+    *around, index = path
+    for each in around:
+        op = graph.nodes[each].op
+        assert isinstance(op, Repeat), f"node {each} is no loop"
+        graph = op.body
+    return graph, graph.nodes[index]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +19,7 @@ from mmcc.driver.options import CompileOptions, Progress
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.streaming import Streaming
-from mmcc.ops.repeat import with_bodies
+from mmcc.ops.repeat import node_at, with_bodies
 from mmcc.package.host import host_adapter, host_model, host_sources, package_sources
 from mmcc.package.record import Package, bench_files
 from mmcc.passes.copy_rows import copy_rows
@@ -33,22 +33,28 @@ from mmcc.selfcheck.trace import Run, Trace, run_traced, traced_program
 from mmcc.target import Target, load_target
 from mmcc.toolchain.host import HostModel
 from mmcc.toolchain.qemu import MOST_CALLS, RESET, FirmwareRun, run_firmware
-from mmcc.verification.agreement import Agreement, Tally
+from mmcc.verification.agreement import Agreement
 from mmcc.verification.board import Board, traces_on
 from mmcc.verification.kept import Kept
 from mmcc.verification.linked import firmware_of, sanitized_program
 from mmcc.verification.oracle import Oracle
 from mmcc.verification.samples import Sample, from_c, to_c
 from mmcc.verification.streams import as_far, flush_of, hops, hops_of, joined
+from mmcc.verification.tally import Tally
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class NodeDifference:
-    """One node; `index` -1 stands for a run that did not end."""
+    """One node; `index` -1 stands for a run that did not end.
+
+    A node of a loop's body has the loop's `index`, and in `within` its number in the body, behind those of
+    loops between. Its counts are of all steps.
+    """
 
     index: int
+    within: tuple[int, ...]
     op: str
     name: str
     outputs: int
@@ -57,6 +63,7 @@ class NodeDifference:
     max_abs: float
     max_lsb: int | None
     fault: str  # of the C against its reference; "" if they are the same
+    note: str  # of a loop: why the nodes of its body are not looked at one by one
     ok: bool
 
 
@@ -250,12 +257,12 @@ def per_node(
                 traces = traces_on(board, sequence, graph)
             _judge_runs(graph, traces, sequence, faults)
     if whole is graph:
-        shared = {*agreement.tallies, *faults}
-        rows = [_row(graph, k, agreement.tallies.get(k), faults.get(k), first) for k in sorted(shared)]
+        rows = [*_rows(graph, agreement, faults, first)]
     else:  # of a hop, and in tiles and slices, other nodes are numbered
-        rows = [_row(whole, k, tally, None) for k, tally in sorted(agreement.tallies.items())]
-        rows += [_row(graph, k, None, fault) for k, fault in sorted(faults.items())]
-    rows.sort(key=lambda row: (row.ok, row.index < 0, -row.mismatches / max(1, row.outputs), row.index))
+        rows = [*_rows(whole, agreement, {}), *_rows(graph, None, faults)]
+    rows.sort(
+        key=lambda row: (row.ok, row.index < 0, -row.mismatches / max(1, row.outputs), row.index, row.within)
+    )
     return [asdict(row) for row in rows]
 
 
@@ -325,20 +332,34 @@ def _traced(folder: Path, package: Package, work: Path) -> Path:
     return traced_program(sources, layers, adapter, bench_files(folder), load_target("host"), work)
 
 
+def _rows(
+    graph: Graph, agreement: Agreement | None, faults: Mapping[int, Fault], first: int = 0
+) -> Iterator[NodeDifference]:
+    """What is said of the nodes that were compared; C counts nodes from `first` on."""
+    tallies = agreement.tallies if agreement else {}
+    notes = agreement.whole_loops if agreement else {}
+    for path in sorted({*tallies, *notes, *((index,) for index in faults)}):
+        fault = faults.get(path[0]) if len(path) == 1 else None
+        yield _row(graph, path, tallies.get(path), fault, notes.get(path, ""), first)
+
+
 def _row(
-    graph: Graph, index: int, tally: Tally | None, fault: Fault | None, first: int = 0
+    graph: Graph, path: tuple[int, ...], tally: Tally | None, fault: Fault | None, note: str, first: int
 ) -> NodeDifference:
-    """What is said of a node; C counts nodes from `first` on."""
+    """What is said of a node, which has the last number of `path` in the body of the loops before."""
     what = fault.sentence(graph) if fault else ""
+    index, *within = path
     if index < 0:
-        return NodeDifference(index, "", "", 0, 0, 0, 0.0, None, what, False)
-    node, tally = graph.nodes[index], tally or Tally()
+        return NodeDifference(index, (), "", "", 0, 0, 0, 0.0, None, what, "", False)
+    graph, node = node_at(graph, path)
+    tally = tally or Tally()
     tensor = graph.tensors[node.outputs[0]]
     integer = not tensor.dtype.is_float
     step = tensor.quant.scale if tensor.quant else 1.0
     worst = max(tally.max_abs, fault.worst if fault else 0.0)
     return NodeDifference(
         first + index,
+        tuple(within),
         type(node.op).__name__,
         describe(node.where),
         max(tally.outputs, fault.count if fault else 0),
@@ -347,5 +368,6 @@ def _row(
         worst * step,
         int(min(worst, 2**31)) if integer else None,
         what,
+        note,
         tally.ok(integer) and fault is None,
     )

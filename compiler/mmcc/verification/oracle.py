@@ -22,11 +22,16 @@ class Oracle:
     """A model in ONNX Runtime. Values are named as in the ONNX file."""
 
     def __init__(
-        self, model: Path, values: Sequence[str], bind: Mapping[str, Any] = MappingProxyType({})
+        self,
+        model: Path,
+        values: Sequence[str],
+        bind: Mapping[str, Any] = MappingProxyType({}),
+        steps: Sequence[tuple[str, ...]] = (),
     ) -> None:
-        """`values` are what `run` returns, in order: outputs of the model or any value within it.
+        """`values` are what `run` returns, in order: outputs of the model or any value of its graph.
 
-        Inputs in `bind` are constants; `run` does not take them.
+        Behind them it returns, stacked, those of `steps` that the model has (`expose_steps`), which are then
+        in `self.steps`. Inputs in `bind` are constants; `run` does not take them.
         """
         try:
             import onnxruntime
@@ -42,25 +47,30 @@ class Oracle:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        source, found = with_outputs(model, values, bind)
-        self._source = source
+        made = with_outputs(model, values, bind, steps)
+        self._source = made.model
         self._ort, self._options = ort, options
-        self._session: Any = self._load(ort, source, options)
-        self._found: Any = None if found is None else self._load(ort, found, options)
-        self._values = list(values)
+        self._session: Any = self._load(ort, made.model, options)
+        self._found: Any = None if made.found is None else self._load(ort, made.found, options)
+        self.steps = tuple(made.steps)
+        self._values = [*values, *made.steps.values()]
         inputs = self._session.get_inputs()
         # a package is without these
         self._empty = {value.name: _nothing(value.type, value.shape) for value in inputs if 0 in value.shape}
         # float64 that mmcc computes as float32 is still float64 there
         self._inputs = {value.name: "float64" if value.type == "tensor(double)" else None for value in inputs}
 
-    def in_double(self, name: str, known: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
+    def in_double(
+        self, name: str, known: Mapping[str, NDArray[Any]], loops: Sequence[str] = ()
+    ) -> NDArray[Any] | None:
         """A value computed from `known` ones by kernels of float64; None where there are none for it.
+
+        With `loops` it is a value of the innermost one's body.
 
         ONNX Runtime's float32 may be far from what the model says: a Fourier transform of 210 numbers is 6e-4
         beside it. A difference alone does not tell whose it is, and these kernels are no part of mmcc.
         """
-        part = in_double(self._model, name, known)
+        part = in_double(self._model, name, known, loops)
         if part is None:
             return None
         model, given = part
