@@ -325,22 +325,38 @@ typedef struct {
 #define MMCC_LOAD_RUN(from) vld1q_s8(from)
 #define MMCC_LOAD_QUAD(from) mmcc_load_quad(from)
 
-/* Products of matrices (FEAT_I8MM), where all code may use them, or in functions of their own, which are called if
- * the processor says that it has them. MMCC_SIMD_FIXED: no such functions. MMCC_HAS_I8MM: an expression that asks
- * where it is not Linux that answers; how to ask Apple's and other systems is in no standard. */
+/* Dot products (FEAT_DotProd) and products of matrices (FEAT_I8MM), where all code may use them, or in functions of
+ * their own, which are called if the processor says that it has them. MMCC_SIMD_FIXED: no such functions.
+ * MMCC_HAS_DOTPROD, MMCC_HAS_I8MM: expressions that ask where it is not Linux that answers; how to ask Apple's and
+ * other systems is in no standard. Functions of their own have these instructions as text: gcc's intrinsics can be
+ * inlined only where all else of Armv8.2 may be used, too. GNU as wants to be told of Armv8.2; gcc tells it before the
+ * next function what may be there. */
+#if defined(MMCC_SIMD_FIXED) || defined(__ARM_FEATURE_SVE)
+/* nothing is asked: what has SVE has more than this, or is told */
+#elif defined(__clang__) && __clang_major__ >= 16
+#define MMCC_SIMD_WITH(name) __attribute__((target(name)))
+#define MMCC_SIMD_TEXT(name, text) text
+#elif !defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 10
+#define MMCC_SIMD_WITH(name) __attribute__((target("+" name)))
+#define MMCC_SIMD_TEXT(name, text) ".arch armv8.2-a+" name "\n\t" text
+#endif
+#if defined(MMCC_SIMD_WITH) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
 #if defined(__ARM_FEATURE_MATMUL_INT8)
 #define MMCC_SIMD_MATRICES __attribute__((noinline)) /* in larger functions, gcc keeps sums in memory */
 #undef MMCC_HAS_I8MM
 #define MMCC_HAS_I8MM true
-#elif defined(__ARM_FEATURE_DOTPROD) && !defined(MMCC_SIMD_FIXED) && (defined(__linux__) || defined(MMCC_HAS_I8MM))
-#if defined(__clang__) && __clang_major__ >= 16
-#define MMCC_SIMD_MATRICES __attribute__((target("i8mm")))
-#elif !defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 10
-#define MMCC_SIMD_MATRICES __attribute__((target("+i8mm")))
-#endif
-#if defined(MMCC_SIMD_MATRICES) && !defined(MMCC_HAS_I8MM)
-#include <sys/auxv.h>
+#elif defined(MMCC_SIMD_WITH) && (defined(__linux__) || defined(MMCC_HAS_I8MM))
+#define MMCC_SIMD_MATRICES MMCC_SIMD_WITH("i8mm")
+#if !defined(MMCC_HAS_I8MM)
 #define MMCC_HAS_I8MM ((getauxval(26) >> 13 & 1U) != 0) /* AT_HWCAP2, HWCAP2_I8MM: old headers lack them */
+#endif
+#endif
+#if !defined(__ARM_FEATURE_DOTPROD) && defined(MMCC_SIMD_WITH) && (defined(__linux__) || defined(MMCC_HAS_DOTPROD))
+#define MMCC_SIMD_DOTS MMCC_SIMD_WITH("dotprod")
+#if !defined(MMCC_HAS_DOTPROD)
+#define MMCC_HAS_DOTPROD ((getauxval(16) >> 20 & 1U) != 0) /* AT_HWCAP, HWCAP_ASIMDDP */
 #endif
 #endif
 
@@ -421,6 +437,31 @@ MMCC_INLINE mmcc_sums mmcc_dot_quads(mmcc_sums sums, mmcc_quads values, mmcc_qua
     return sums;
 }
 
+#if defined(MMCC_SIMD_DOTS)
+
+#define MMCC_DOTS_PIXELS 5 /* of a tile of a function that may use dot products */
+#define MMCC_DOTS_LANE(sums, values, run, quad) \
+    __asm__(MMCC_SIMD_TEXT("dotprod", "sdot %0.4s, %1.16b, %2.4b[" #quad "]") : "+w"(sums) : "w"(values), "w"(run))
+#define MMCC_DOTS_FOUR(sums, values, weights) \
+    __asm__(MMCC_SIMD_TEXT("dotprod", "sdot %0.4s, %1.16b, %2.16b") : "+w"(sums) : "w"(values), "w"(weights))
+/* Sixteen sums and a quad of a run by sixteen quads of weights; then one by one. */
+#define MMCC_DOTS(sums, run, quad, weights)              \
+    do {                                                 \
+        MMCC_DOTS_LANE((sums).v0, (weights).v0, run, quad); \
+        MMCC_DOTS_LANE((sums).v1, (weights).v1, run, quad); \
+        MMCC_DOTS_LANE((sums).v2, (weights).v2, run, quad); \
+        MMCC_DOTS_LANE((sums).v3, (weights).v3, run, quad); \
+    } while (0)
+#define MMCC_DOTS_QUADS(sums, values, weights)                   \
+    do {                                                         \
+        MMCC_DOTS_FOUR((sums).v0, (values).v0, (weights).v0); \
+        MMCC_DOTS_FOUR((sums).v1, (values).v1, (weights).v1); \
+        MMCC_DOTS_FOUR((sums).v2, (values).v2, (weights).v2); \
+        MMCC_DOTS_FOUR((sums).v3, (values).v3, (weights).v3); \
+    } while (0)
+
+#endif
+
 #if defined(MMCC_SIMD_MATRICES)
 
 #define MMCC_PAIRED_PIXELS 6 /* of a tile that goes two pixels by two */
@@ -435,7 +476,12 @@ typedef struct {
 } mmcc_octets;
 /* Loads of weights stay where they are used: gcc loads far ahead, and spills for it. */
 #define MMCC_PAIR_FENCE() __asm__ volatile("" ::: "memory")
-#define MMCC_MATRIX(sums, pair, filters) vmmlaq_s32(sums, pair, filters)
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+#define MMCC_MATRIX(sums, pair, filters) sums = vmmlaq_s32(sums, pair, filters)
+#else
+#define MMCC_MATRIX(sums, pair, filters) \
+    __asm__(MMCC_SIMD_TEXT("i8mm", "smmla %0.4s, %1.16b, %2.16b") : "+w"(sums) : "w"(pair), "w"(filters))
+#endif
 
 MMCC_INLINE int32x4_t mmcc_lower(int32x4_t a, int32x4_t b)
 {
