@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 from brute_planner import plan_within
@@ -15,7 +16,6 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Overlap
 from mmcc.ir.regions import SRAM
-from mmcc.kernels.accumulate import accumulator_bytes
 from mmcc.ops.elementwise import Unary
 from mmcc.planner.api import best_plan
 from mmcc.planner.bounds.bound import layout_bound, trivial_bound, value_floor
@@ -26,7 +26,7 @@ from mmcc.planner.memory.placement import place
 from mmcc.planner.request import PlanRequest
 from mmcc.target import load_target
 from planner_graphs import Build
-from planner_trial import GRAPHS, Tally, rules_of, try_seed
+from planner_trial import GRAPHS, Tally, rules_of, try_seed, with_promises
 from shared_models import SHARED, needs_shared
 from tiny_graphs import KINDS
 
@@ -44,6 +44,7 @@ FOUND_OF_KIND = (
     ("strips", 181),  # strips saved bytes of all moments, but not of those that were looked at
     ("strips", 1355),  # what the solver proved held for groups within a bound, not below the plan
     ("strips", 1462),  # strips were cheaper only since they leave out a column that nobody needs
+    ("cells", 2),  # a layer that only goes backward takes a call for each step, in any plan
 )
 
 
@@ -57,13 +58,15 @@ def test_no_bound_is_exceeded_and_nothing_proved_is_beaten(first: int) -> None:
     assert tally.proved > tally.plans // 2
 
 
-@pytest.mark.parametrize("kind", ["strips", "sums"])
-def test_nor_with_strips_sums_and_scratch(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "graphs"), [("strips", 40), ("sums", 40), ("pixels", 20), ("cells", 12), ("gradients", 7)]
+)
+def test_nor_with_strips_sums_scratch_and_rows_in_an_order(kind: str, graphs: int) -> None:
     tally = Tally()
-    for seed in range(40):
+    for seed in range(graphs):
         assert list(try_seed(seed, tally, kind)) == [], seed
     assert tally.given_up <= 1
-    assert tally.proved > 0.9 * tally.plans
+    assert tally.proved > (0.7 if kind == "cells" else 0.9) * tally.plans
 
 
 @pytest.mark.parametrize(("kind", "seed"), [*(("any", seed) for seed in FOUND), *FOUND_OF_KIND])
@@ -76,8 +79,8 @@ def test_what_the_campaign_found(kind: str, seed: int) -> None:
 def test_the_brute_force_finds_what_the_planner_finds(kind: str, seed: int) -> None:
     """Else its silence would mean nothing."""
     graph = GRAPHS[kind](seed)
-    sums = {k: size for k, node in enumerate(graph.nodes) if (size := accumulator_bytes(graph, node))}
-    request = PlanRequest(align=1, accumulators=sums, recompute=2.0 if kind == "strips" else 1.0)
+    usual = PlanRequest(align=1, recompute=2.0 if kind == "strips" else 1.0)
+    request = with_promises(graph, usual, kind, Random(seed))
     for groups in (False, True):
         asked = replace(request, fuse=groups)
         made = best_plan(graph, asked)

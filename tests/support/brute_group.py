@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import Any
 
 from brute_laid import Laid, bits
+from mmcc.ir.nest import Span
+from mmcc.ir.types import geometry
 
 FREE = -(2**40)  # a distance that asks for nothing
 
@@ -38,12 +40,15 @@ class Group:
         backward: bool = True,
     ) -> None:
         """With `backward` one kernel alone may make its rows from the last to the first."""
-        self.backward = backward and laid.rules.backward and mask.bit_count() == 1
+        self.only_backward = mask.bit_count() == 1 and bool(laid.ordered.get(bits(mask)[0]))
+        self.backward = self.only_backward or (backward and laid.rules.backward and mask.bit_count() == 1)
         self.laid, self.events, self.mask = laid, events, mask
         self.before, self.after, self.inside, self.merged = before, after, inside, merged
         self.last_used = before - after
         self.defined = after - before
         self._pairs: dict[tuple[Any, Any], tuple[int, int]] = {}
+        self._depths: dict[str, int] = {}
+        self._spans: dict[Any, tuple[int, int]] = {}
 
     def top(self, allocation: str) -> str:
         while allocation in self.merged:
@@ -59,9 +64,14 @@ class Group:
             elif allocation in self.inside and allocation not in self.merged and laid.size(allocation):
                 found.append(Thing(("ring", allocation), self.ring(allocation)[0], laid.align(allocation)))
         step = laid.rules.align
-        for k in self.summing:
-            found.append(Thing(("sum", k), -(-laid.sums[k] // step) * step, max(4, step)))
-        most = max(laid.rules.scratch.get(laid.kernels[k].node, 0) for k in bits(self.mask))
+        several = self.mask.bit_count() > 1
+        kept = {k: laid.sums[k] for k in self.summing}
+        work = {k: laid.rules.scratch.get(laid.kernels[k].node, 0) for k in bits(self.mask)}
+        kept |= {k: work.pop(k) for k in laid.ordered if several and k in work}
+        for k, size in kept.items():
+            if size:
+                found.append(Thing(("kept", k), -(-size // step) * step, max(4, step)))
+        most = max(work.values(), default=0)
         return [*found, Thing(("scratch", -1), -(-most // step) * step, step)] if most else found
 
     @cached_property
@@ -76,7 +86,7 @@ class Group:
         found: dict[str, list[tuple[int, int, int, int]]] = {r: [] for r in self.laid.allocations}
         for time, (k, row) in enumerate(self.events):
             if k in self.summing:
-                if row + 1 < self.laid.steps(k):
+                if self.laid.sums[k] and row + 1 < self.laid.steps(k):
                     continue  # the result is there with the last
                 row = 0
             name = self.laid.graph.nodes[self.laid.kernels[k].node].output
@@ -86,14 +96,15 @@ class Group:
                 name = self.laid.graph.nodes[self.laid.kernels[reader].node].output
                 allocation = self.laid.views[name].allocation
             view = self.laid.views[name]
-            found[allocation].append((time, row, view.start[row], view.end[row]))
+            end = view.end[-1 if k in self.summing else row]  # a sum is written as a whole
+            found[allocation].append((time, row, view.start[row], end))
         return found
 
     @cached_property
-    def reads(self) -> dict[str, list[tuple[int, int, int, int]]]:
-        """By allocation: time, first row and row behind the last, first byte of what each call reads."""
+    def reads(self) -> dict[str, list[tuple[int, int, int, int, str]]]:
+        """By allocation: when each call reads which rows, from and to, from which byte on, of what."""
         laid = self.laid
-        found: dict[str, list[tuple[int, int, int, int]]] = {r: [] for r in laid.allocations}
+        found: dict[str, list[tuple[int, int, int, int, str]]] = {r: [] for r in laid.allocations}
         for time, (k, row) in enumerate(self.events):
             index = laid.kernels[k].node
             for name in laid.kernels[k].reads:
@@ -106,7 +117,7 @@ class Group:
                 if some:
                     low, high = min(s[0] for s in some), max(s[1] for s in some)
                     view = laid.views[name]
-                    found[self.top(view.allocation)].append((time, low, high, view.start[low]))
+                    found[self.top(view.allocation)].append((time, low, high, view.start[low], name))
         return found
 
     def ring(self, allocation: str) -> tuple[int, bool]:
@@ -121,6 +132,11 @@ class Group:
 
     def depth(self, allocation: str) -> int:
         """Rows of a tensor inside that are held at once; all of them, if it can be no ring."""
+        if allocation not in self._depths:
+            self._depths[allocation] = self._rows_held(allocation)
+        return self._depths[allocation]
+
+    def _rows_held(self, allocation: str) -> int:
         laid = self.laid
         whole = laid.views[allocation]
         height = len(whole.start)
@@ -131,11 +147,11 @@ class Group:
             and v.end[0] <= stride
             for v in (laid.views[n] for n in laid.members[allocation])
         )
-        if not same:
+        if not same or any(laid.writers[allocation] >> k & 1 for k in self.summing):
             return height
         depth = 1
         for time, row, _, _ in self.writes[allocation]:
-            needed = [low for at, low, _, _ in self.reads[allocation] if at >= time]
+            needed = [low for at, low, *_ in self.reads[allocation] if at >= time]
             depth = max(depth, row + 1 - min([*needed, row]))
         return min(depth, height)
 
@@ -176,7 +192,12 @@ class Group:
 
     def _span(self, key: Any) -> tuple[int, int]:
         """Times from and to which a thing matters, as a whole."""
-        if key[0] == "sum":
+        if key not in self._spans:
+            self._spans[key] = self._times(key)
+        return self._spans[key]
+
+    def _times(self, key: Any) -> tuple[int, int]:
+        if key[0] == "kept":
             times = [time for time, (k, _) in enumerate(self.events) if k == key[1]]
             return times[0], times[-1]
         allocation = allocation_name(key)
@@ -188,7 +209,7 @@ class Group:
     def _distance(self, lower: Any, upper: Any) -> int:
         size = next(t.size for t in self.things if t.key == lower)
         a, b = allocation_name(lower), allocation_name(upper)
-        dies_or_grows = a in self.last_used or {a, b} <= self.defined
+        dies_or_grows = a in self.last_used or {a, b} <= self.defined or self.only_backward
         if "scratch" in (lower[0], upper[0]) or {a, b} & self.before & self.after or dies_or_grows:
             return size  # what dies is read to its end
         if a in self.inside and b in self.inside and self.ring(a)[1] and self.ring(b)[1]:
@@ -209,28 +230,38 @@ class Group:
         for time, _, start, stop in self.writes[a]:
             later = [r[3] for r in self.reads[b] if r[0] > time]
             most = max(most, stop - min(later)) if later else most
-            for at, _, _, low in self.reads[b]:
+            for at, _, _, low, name in self.reads[b]:
                 if at == time:
-                    most = max(most, (start if self._at_once(time, b, stop - start) else stop) - low)
+                    most = max(most, min(start + self._ahead(time, name, stop - start), stop) - low)
         return min(most, size)
 
-    def _at_once(self, time: int, allocation: str, length: int) -> bool:
-        """True if a call writes a row of so many bytes element by element, each when it has been read."""
+    def _ahead(self, time: int, name: str, length: int) -> int:
+        """How many bytes of a row a call has written at most when it still reads the first of a tensor's:
+        what it has written at some moment, less how far its reading has come by then."""
         laid, (k, _) = self.laid, self.events[time]
-        node = laid.graph.nodes[laid.kernels[k].node]
-        names = [n for n in laid.kernels[k].reads if laid.views[n].allocation == allocation]
-        nest, own = laid.nest(laid.kernels[k].node), laid.views[node.output]
-        return length == own.end[0] - own.start[0] and all(
-            laid.views[n].dense
-            and laid.views[node.output].dense
-            and all(
-                nest.is_elementwise_in(j)
-                for j, access in enumerate(nest.reads)
-                if node.inputs[access.operand] == n
-            )
-            and laid.graph.tensors[node.output].dtype.size <= laid.graph.tensors[n].dtype.size
-            for n in names
-        )
+        index = laid.kernels[k].node
+        node, nest = laid.graph.nodes[index], laid.nest(index)
+        own, into = laid.graph.tensors[node.output], laid.graph.tensors[name]
+        view = laid.views[node.output]
+        if k in self.summing or length != view.end[0] - view.start[0]:
+            return length
+        if not (view.dense and laid.views[name].dense):
+            return length
+        accesses = [(j, a) for j, a in enumerate(nest.reads) if node.inputs[a.operand] == name]
+        most = 0
+        for j, access in accesses:
+            if nest.is_elementwise_in(j) and own.dtype.size <= into.dtype.size:
+                continue  # each element is written when it was read
+            count = laid.rules.pixels.get(index, 0)
+            if not count or len(own.shape) < 3 or len(access.shape) < 3 or nest.axis_loop(1) is None:
+                return length
+            (_, cols, depth), (_, in_cols, in_depth) = geometry(own.shape), geometry(access.shape)
+            for col in range(cols):  # so many pixels from this one on are made; it and all behind may be read
+                spans = [nest.cols_needed(j, Span(c, c + 1)) for c in range(col, cols)]
+                still = min([span.lo for span in spans if len(span)], default=in_cols)
+                done = min(col + count, cols) * own.dtype.bytes(depth)
+                most = max(most, done - still * into.dtype.bytes(in_depth))
+        return most
 
 
 class Single(Group):

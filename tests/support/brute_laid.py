@@ -10,7 +10,7 @@ from typing import Any
 
 from brute_layouts import Rules, is_dense
 from mmcc.ir.graph import Graph
-from mmcc.ir.nest import Nest
+from mmcc.ir.nest import Nest, Span
 from mmcc.ir.types import geometry
 from mmcc.ops.movement import Concat, Reshape, Slice, Transpose
 
@@ -60,11 +60,15 @@ class Laid:
                     self.copied[index] = code
         self.maker = {graph.nodes[index].output: k for k, index in enumerate(nodes)}
         self.nests, self.spans = known
+        self._groups: dict[int, list[tuple[int, int]]] = {}
         self.sums = {k: rules.sums[index] for k, index in enumerate(nodes) if index in rules.sums}
+        self.ordered = {k: rules.ordered[index] for k, index in enumerate(nodes) if index in rules.ordered}
         self.kernels = [ScheduledKernel(index, self._reads(index)) for index in nodes]
         for k, kernel in enumerate(self.kernels):
             for name in graph.activations(graph.nodes[kernel.node]):
                 kernel.before |= self._made_by(name)
+            for rider in rules.riders.get(kernel.node, ()):
+                kernel.before |= 1 << nodes.index(rider)
             kernel.needs = self._needs(k)
         self.allocations = sorted({view.allocation for view in self.views.values()} & self._used())
         self.all = (1 << len(self.kernels)) - 1
@@ -142,14 +146,35 @@ class Laid:
         return self.taken(k) if k in self.sums else self.height(k)
 
     def taken(self, k: int) -> int:
-        """Rows of what a kernel sums up; it is its first operand, and the only one that is no constant."""
-        return geometry(self.graph.tensors[self.graph.nodes[self.kernels[k].node].inputs[0]].shape)[0]
+        """Rows of what a kernel sums up."""
+        node = self.kernels[k].node
+        return geometry(self.graph.tensors[self.graph.nodes[node].inputs[self._summed(node)]].shape)[0]
+
+    def _summed(self, index: int) -> int:
+        """Whose rows a node sums up: its only operand that is no constant, or the last, a gradient."""
+        node = self.graph.nodes[index]
+        return max(k for k, name in enumerate(node.inputs) if not self.graph.is_constant(name))
 
     def step_reads(self, k: int, operand: int, step: int, *, alone: bool) -> tuple[int, int]:
         """Rows of an operand that one step of a kernel reads."""
         if k in self.sums and not alone:
-            return (step, step + 1) if operand == 0 else (0, 0)
+            return self._goes_with(self.kernels[k].node, operand, step)
         return self.rows(self.kernels[k].node, operand, step)
+
+    def _goes_with(self, index: int, operand: int, row: int) -> tuple[int, int]:
+        """Rows of an operand that a node needs to take in one row of what it sums up."""
+        if operand == self._summed(index):
+            return row, row + 1
+        if self.graph.is_constant(self.graph.nodes[index].inputs[operand]):
+            return 0, 0
+        nest = self.nest(index)
+        (rows,) = (a.index[0] for a in nest.reads if a.operand == self._summed(index))
+        assert rows is not None
+        assert rows.loop is not None
+        walked = {rows.loop: Span(row, row + 1)}
+        spans = [nest.needed(k, 0, walked) for k, a in enumerate(nest.reads) if a.operand == operand]
+        some = [span for span in spans if len(span)]
+        return (min(s.lo for s in some), max(s.hi for s in some)) if some else (0, 0)
 
     def _needs(self, k: int) -> list[tuple[int, list[int]]]:
         node, found = self.graph.nodes[self.kernels[k].node], dict[int, list[int]]()
@@ -161,7 +186,18 @@ class Laid:
             for maker, count in asked.items():
                 counts = found.setdefault(maker, [0] * row)
                 counts.append(max([count, *counts[-1:]]))
-        return list(found.items())
+        return [*found.items(), *self._ridden(k)]
+
+    def _ridden(self, k: int) -> Iterator[tuple[int, list[int]]]:
+        """Kernels that ride along with one, and their steps before each of its own: as many rows of what both
+        read."""
+        index = self.kernels[k].node
+        for other in self.rules.riders.get(index, ()):
+            name = self.graph.nodes[other].inputs[self._summed(other)]
+            operand = self.graph.nodes[index].inputs.index(name)
+            ends = [self.step_reads(k, operand, step, alone=False)[1] for step in range(self.steps(k))]
+            rider = next(j for j, kernel in enumerate(self.kernels) if kernel.node == other)
+            yield rider, [max(ends[: step + 1]) for step in range(len(ends))]
 
     def _ask(self, name: str, low: int, high: int, asked: dict[int, int]) -> None:
         if name in self.alias:
@@ -241,6 +277,8 @@ class Laid:
                     back = max(back, max(sooner) * in_row - r * out_row)
                 if later and not self._in_place(nest, operand, out.dtype.size, into.dtype.size):
                     ahead = max(ahead, (r + 1) * out_row - min(later) * in_row)
+        if index in self.rules.ordered:
+            return (out.bytes, back) if self.rules.ordered[index] else (ahead, into.bytes)
         return ahead, back
 
     def _in_place(self, nest: Nest, operand: int, out: int, into: int) -> bool:
@@ -249,8 +287,13 @@ class Laid:
 
     # -- groups
 
-    def groups(self, done: int) -> Iterator[tuple[int, int]]:
+    def groups(self, done: int) -> list[tuple[int, int]]:
         """Sets of kernels that may run next as one group, with the last of each."""
+        if done not in self._groups:
+            self._groups[done] = list(self._next(done))
+        return self._groups[done]
+
+    def _next(self, done: int) -> Iterator[tuple[int, int]]:
         left = [k for k in range(len(self.kernels)) if not done >> k & 1]
         most = len(left) if self.rules.groups else 1
         for count in range(1, most + 1):
@@ -260,6 +303,8 @@ class Laid:
                     continue
                 read = {k for k in some if any(self.kernels[j].before >> k & 1 for j in some)}
                 ends = [k for k in some if k not in read]
+                if count > 1 and any(self.ordered.get(k) for k in some):
+                    continue  # rows from the last to the first: nobody demands them so
                 if len(ends) == 1:
                     yield mask, ends[0]
 

@@ -31,6 +31,12 @@ class Rules:
     sums: Mapping[int, int] = field(default_factory=dict[int, int])  # by node that takes in rows: bytes kept
     scratch: Mapping[int, int] = field(default_factory=dict[int, int])  # by node
     recompute: float = 1.0  # multiplications at most, in multiples of the model's; above 1 there are strips
+    # by node: pixels that are made at a time, left to right
+    pixels: Mapping[int, int] = field(default_factory=dict[int, int])
+    # by node whose rows come in an order: True if from the last to the first; its scratch is handed on
+    ordered: Mapping[int, bool] = field(default_factory=dict[int, bool])
+    # by node: those that take in the rows of an operand of its before it does
+    riders: Mapping[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
 
 
 def layouts(graph: Graph, rules: Rules) -> Iterator[dict[str, tuple[str, Any]]]:

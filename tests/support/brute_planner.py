@@ -142,7 +142,8 @@ class _Search:
 
     def _directions(self, mask: int) -> tuple[bool, ...]:
         """Whether a kernel alone may make its rows backward: where that costs more, without it, too."""
-        return (False, True) if self._costs and mask.bit_count() == 1 else (True,)
+        only = any(mask == 1 << k and last_first for k, last_first in self._laid.ordered.items())
+        return (False, True) if self._costs and mask.bit_count() == 1 and not only else (True,)
 
     def _prices(self, mask: int, cut: Cut | None, backward: bool) -> tuple[float, float]:
         """What a group costs, and its multiplications."""

@@ -117,6 +117,8 @@ def may_be_cut(group: Group, last: int) -> bool:
     laid = group.laid
     if group.mask == 1 << last or len(group.defined) > 1 or group.summing:
         return False
+    if any(group.mask >> k & 1 for k in laid.ordered):
+        return False
     others = [laid.allocation_of(laid.kernels[k]) for k in bits(group.mask) if k != last]
     return all(a in group.inside for a in others) and all(len(laid.members[a]) == 1 for a in group.inside)
 

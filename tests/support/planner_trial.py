@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from random import Random
 
 from brute_layouts import Rules, TooMany
 from brute_planner import NodeCosts, plan_within
 from mmcc.checker.plan import check_plan
-from mmcc.ir.graph import Graph
+from mmcc.ir.graph import Graph, nest_of
+from mmcc.ir.nest import LoopKind
 from mmcc.ir.plan import Plan
 from mmcc.ir.regions import SRAM
 from mmcc.kernels.accumulate import accumulator_bytes
@@ -20,7 +21,9 @@ from mmcc.planner.api import best_plan
 from mmcc.planner.caches import predicted
 from mmcc.planner.cost import node_cost
 from mmcc.planner.request import PlanRequest
+from mmcc.planner.riders import riders
 from tiny_graphs import strips_graph, sums_graph, tiny_graph
+from tiny_row_orders import cells_graph, gradients_graph
 
 # Calls cost about as much as copies, so that neither is always better.
 COSTS = {
@@ -43,7 +46,14 @@ class Tally:
         return f"{self.plans} plans, {self.proved} proved, {self.given_up} too large to try all"
 
 
-GRAPHS = {"any": tiny_graph, "strips": strips_graph, "sums": sums_graph}
+GRAPHS = {
+    "any": tiny_graph,
+    "strips": strips_graph,
+    "sums": sums_graph,
+    "pixels": strips_graph,
+    "cells": cells_graph,
+    "gradients": gradients_graph,
+}
 
 
 def try_seed(seed: int, tally: Tally, kind: str = "any") -> Iterator[str]:
@@ -57,12 +67,10 @@ def try_seed(seed: int, tally: Tally, kind: str = "any") -> Iterator[str]:
         external_outputs=outside and random.random() < 0.5,
         effort=2.0,
     )
-    if kind == "strips":
+    if kind == "strips" or (kind == "pixels" and random.random() < 0.3):
         request = replace(request, recompute=random.choice([1.1, 1.5, 2.0, 4.0]))
     if kind != "any":
-        nodes = [(k, accumulator_bytes(graph, node)) for k, node in enumerate(graph.nodes)]
-        works = {k: random.randint(1, 24) for k, size in nodes if not size and random.random() < 0.2}
-        request = replace(request, accumulators={k: size for k, size in nodes if size}, scratch=works)
+        request = with_promises(graph, request, kind, random)
     for groups in (False, True):
         asked = replace(request, fuse=groups)
         beaten: dict[int, bool] = {}  # by bytes: some plan needs less
@@ -73,8 +81,27 @@ def try_seed(seed: int, tally: Tally, kind: str = "any") -> Iterator[str]:
                 continue
             tally.proved += made.proved_optimal
             for text in _wrong(graph, asked, made, beaten, tally):
-                yield f"{asked}: {text}"
+                yield f"{text}; {_said(asked)}"
     yield from _try_limit(graph, replace(request, cost=COSTS), random, tally)
+
+
+def with_promises(graph: Graph, request: PlanRequest, kind: str, random: Random) -> PlanRequest:
+    """What kernels promise of their rows and pixels, and bytes that some work in."""
+    nodes = [(k, accumulator_bytes(graph, node)) for k, node in enumerate(graph.nodes)]
+    works = {k: random.randint(1, 24) for k, size in nodes if not size and random.random() < 0.2}
+    sums = {k: size for k, size in nodes if size is not None}
+    nests = {k: nest_of(graph, node) for k, node in enumerate(graph.nodes)}
+    ordered = {k: nest.row_order for k, nest in nests.items() if nest.row_order is not None}
+    works |= {k: random.randint(1, 24) for k in ordered}  # what is handed on
+    layers = [k for k, nest in nests.items() if nest.multiplies] if kind == "pixels" else []
+    return replace(
+        request,
+        accumulators=sums,
+        scratch=works,
+        ordered=ordered,
+        pixels={k: random.randint(1, 4) for k in layers if random.random() < 0.8},
+        riders=riders(graph, sums),
+    )
 
 
 def _try_limit(graph: Graph, request: PlanRequest, random: Random, tally: Tally) -> Iterator[str]:
@@ -88,7 +115,7 @@ def _try_limit(graph: Graph, request: PlanRequest, random: Random, tally: Tally)
         if isinstance(made, str):
             yield made
             continue
-        yield from (f"{asked}: {text}" for text in check_plan(graph, made))
+        yield from (f"{text}; {_said(asked)}" for text in check_plan(graph, made))
         if made.peak(SRAM) > limit or not made.least_cost:
             continue
         tally.proved += made.cheapest
@@ -113,7 +140,17 @@ def rules_of(graph: Graph, request: PlanRequest) -> Rules:
         request.accumulators,
         request.scratch,
         request.recompute,
+        request.pixels,
+        {k: kind is LoopKind.BACKWARD for k, kind in request.ordered.items()},
+        request.riders,
     )
+
+
+def _said(request: PlanRequest) -> str:
+    """What of a request is not as it is if nobody says anything."""
+    usual = PlanRequest()
+    given = {f.name: getattr(request, f.name) for f in fields(request)}
+    return ", ".join(f"{name} {value}" for name, value in given.items() if value != getattr(usual, name))
 
 
 def _costs(graph: Graph) -> dict[int, NodeCosts]:
@@ -129,7 +166,7 @@ def _planned(graph: Graph, request: PlanRequest, tally: Tally, *, few: bool) -> 
         with _few_layouts() if few else _as_it_is():
             return best_plan(graph, request)
     except Exception as error:  # whatever it is, it is ours
-        return f"{request}: {type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}; {_said(request)}"
 
 
 @contextmanager
@@ -156,6 +193,8 @@ def _wrong(
     if made.proved_optimal != (peak == made.bound):
         yield f"proved {made.proved_optimal}, but the bound of {peak} is {made.bound}"
     rules = rules_of(graph, request)
+    if any(bytes_ >= made.bound and not known for bytes_, known in beaten.items()):
+        return  # nothing needs less than that, so nothing needs less than this
     try:
         if made.bound not in beaten:
             beaten[made.bound] = plan_within(graph, rules, made.bound - 1)

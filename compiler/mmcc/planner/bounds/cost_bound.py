@@ -80,9 +80,10 @@ class CostBound:
         rows = self._rows
         made, cost = rows.graph.nodes[node], node_cost(rows.graph, rows.graph.nodes[node], rows.request.cost)
         steps, alone = rows.steps(node), 1 if made.at_once else rows_of(rows.graph, made.outputs[0])
+        calls = alone if rows.request.runs_backward(node) else 1
         beyond = caches.least(node)
         return _Costs(
-            cost.total(alone, 1, 1, 1.0) + beyond,
+            cost.total(alone, calls, 1, 1.0) + beyond,
             cost.total(steps, steps, 1, 1.0) + beyond,
             cost.total(steps, steps, 2, 1.0) + beyond,
         )

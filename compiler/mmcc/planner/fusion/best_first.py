@@ -291,9 +291,9 @@ class CheapestSearch(_Search):
         self, space: Space, limit: int, *, exact: bool, strips: bool = False, strict: bool = False
     ) -> None:
         super().__init__(space, limit, exact=exact, strips=strips, strict=strict)
-        kernels, rows = range(len(space.model.kernels)), space.rows.alone
+        kernels = range(len(space.model.kernels))
         beyond = [space.caches.least(kernel.node) for kernel in space.model.kernels]
-        self._alone = [space.costs[k].total(rows[k].steps, 1, 1, 1.0) + beyond[k] - SPLIT for k in kernels]
+        self._alone = [space.cost_alone(k) + beyond[k] - SPLIT for k in kernels]
         self._ahead: dict[int, float] = {}
 
     def worth(self, before: float, group: Candidate) -> float:

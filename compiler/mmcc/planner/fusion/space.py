@@ -101,9 +101,18 @@ class Space:
 
     @property
     def least_cost(self) -> float:
-        """Predicted work that no path is below: every kernel in one call, nothing computed twice."""
-        steps = (kernel.steps for kernel in self.rows.alone)
-        return sum(cost.total(count, 1, 1, 1.0) for cost, count in zip(self.costs, steps, strict=True))
+        """Predicted work that no path is below: every kernel in as few calls as it can, nothing computed
+        twice."""
+        return sum(map(self.cost_alone, range(len(self.model.kernels))))
+
+    def cost_alone(self, kernel: int) -> float:
+        """Predicted work of a kernel in a group of its own, which takes as few calls as it can."""
+        return self.costs[kernel].total(self.rows.alone[kernel].steps, self._calls_alone(kernel), 1, 1.0)
+
+    def _calls_alone(self, kernel: int) -> int:
+        """Calls of a kernel alone: one, or one for each row if it can only go from the last to the first."""
+        only = self.request.runs_backward(self.model.kernels[kernel].node)
+        return self.rows.alone[kernel].steps if only else 1
 
     def cost(self, candidate: Candidate) -> float:
         """Predicted work of a group, and what it costs in caches."""
@@ -124,7 +133,7 @@ class Space:
             iterations = self.calls(candidate.last, candidate.tile, kernels)
         for k in kernels:
             share = cut.share(k) if cut else 1.0
-            calls = iterations.get(k, 1 if len(kernels) == 1 else rows[k].steps)
+            calls = iterations.get(k, self._calls_alone(k) if len(kernels) == 1 else rows[k].steps)
             blocks = streaming.blocks(k) if streaming else 1
             total += costs[k].total(rows[k].steps, calls, strips, share, blocks)
         return total + self._beyond_caches(kernels, cut, strips)
@@ -132,9 +141,7 @@ class Space:
     def backward_cost(self, kernel: int) -> float:
         """What a kernel costs more that runs alone and makes its rows from the last to the first: a call for
         each. Nothing, if it can make them in no other way."""
-        if self.request.runs_backward(self.model.kernels[kernel].node):
-            return 0.0
-        return self.costs[kernel].call * (self.rows.alone[kernel].steps - 1)
+        return self.costs[kernel].call * (self.rows.alone[kernel].steps - self._calls_alone(kernel))
 
     def avoidable(self, candidate: Candidate) -> float:
         """The part of a group's cost that it has in caches, and its kernels need not have in others."""
