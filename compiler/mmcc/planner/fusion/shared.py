@@ -21,6 +21,11 @@ class Shared:
     request: PlanRequest
     merges: dict[int, int]  # an allocation that may lie in the output of the one kernel that reads it
 
+    def calls_alone(self, kernel: int) -> int:
+        """Calls of a kernel alone: one, or one for each row if it can only go from the last to the first."""
+        only = self.request.runs_backward(self.model.kernels[kernel].node)
+        return self.rows.alone[kernel].steps if only else 1
+
     def bytes(self, mask: int) -> int:
         """Bytes of a set of allocations."""
         return self._bytes(mask)

@@ -101,18 +101,13 @@ class Space:
 
     @property
     def least_cost(self) -> float:
-        """Predicted work that no path is below: every kernel in as few calls as it can, nothing computed
-        twice."""
+        """Predicted work that no path is below: every kernel alone, nothing computed twice."""
         return sum(map(self.cost_alone, range(len(self.model.kernels))))
 
     def cost_alone(self, kernel: int) -> float:
         """Predicted work of a kernel in a group of its own, which takes as few calls as it can."""
-        return self.costs[kernel].total(self.rows.alone[kernel].steps, self._calls_alone(kernel), 1, 1.0)
-
-    def _calls_alone(self, kernel: int) -> int:
-        """Calls of a kernel alone: one, or one for each row if it can only go from the last to the first."""
-        only = self.request.runs_backward(self.model.kernels[kernel].node)
-        return self.rows.alone[kernel].steps if only else 1
+        steps, calls = self.rows.alone[kernel].steps, self.shared.calls_alone(kernel)
+        return self.costs[kernel].total(steps, calls, 1, 1.0)
 
     def cost(self, candidate: Candidate) -> float:
         """Predicted work of a group, and what it costs in caches."""
@@ -133,15 +128,14 @@ class Space:
             iterations = self.calls(candidate.last, candidate.tile, kernels)
         for k in kernels:
             share = cut.share(k) if cut else 1.0
-            calls = iterations.get(k, self._calls_alone(k) if len(kernels) == 1 else rows[k].steps)
+            calls = iterations.get(k, self.shared.calls_alone(k) if len(kernels) == 1 else rows[k].steps)
             blocks = streaming.blocks(k) if streaming else 1
             total += costs[k].total(rows[k].steps, calls, strips, share, blocks)
         return total + self._beyond_caches(kernels, cut, strips)
 
     def backward_cost(self, kernel: int) -> float:
-        """What a kernel costs more that runs alone and makes its rows from the last to the first: a call for
-        each. Nothing, if it can make them in no other way."""
-        return self.costs[kernel].call * (self.rows.alone[kernel].steps - self._calls_alone(kernel))
+        """What a kernel alone costs more that goes from its last row to the first, if it need not."""
+        return self.costs[kernel].call * (self.rows.alone[kernel].steps - self.shared.calls_alone(kernel))
 
     def avoidable(self, candidate: Candidate) -> float:
         """The part of a group's cost that it has in caches, and its kernels need not have in others."""
@@ -177,8 +171,7 @@ class Space:
 
     @cached_property
     def _feeding(self) -> list[int]:
-        """For each kernel, it and all whose rows it needs: fewer than must have run before it, where
-        something waits for others that it does not read."""
+        """For each kernel, it and all whose rows it needs: it may wait for others that it does not read."""
         return with_all_before(self.order, self._makers)
 
     def footprint(self, candidate: Candidate) -> Footprint:
