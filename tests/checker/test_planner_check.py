@@ -115,6 +115,30 @@ def test_two_buffers_that_collide(joined: tuple[Graph, Plan]) -> None:
     assert any('tensor "x0"' in text and "node 0 " in text for text in wrong)
 
 
+def test_groups_that_are_none(chain: tuple[Graph, Plan]) -> None:
+    """No nodes, nodes that do not exist, no rows in an iteration, and sums of nodes that are elsewhere."""
+    graph, made = chain
+    first, *others = made.groups
+    faults = {
+        "has the nodes ()": replace(first, nodes=()),
+        "has the nodes (99,)": replace(first, nodes=(99,)),
+        "makes 0 rows": replace(first, batched=True, tile_rows=0),
+        "makes -1 rows": replace(first, tile_rows=-1),
+        "knows of others, [1]": replace(first, accumulating=(1,)),
+        "knows of others, [2]": replace(first, riding=((0, 2),)),
+        "knows of others, [3]": replace(first, drained=(3,)),
+    }
+    for told, group in faults.items():
+        wrong = check_plan(graph, replace(made, groups=(group, *others)))
+        assert any(told in text for text in wrong), (told, wrong)
+
+
+def test_sums_in_a_buffer_that_does_not_exist(chain: tuple[Graph, Plan]) -> None:
+    graph, made = chain
+    wrong = check_plan(graph, replace(made, accumulators={0: "sums0"}))
+    assert any('"sums0", for sums or to work in, does not exist' in text for text in wrong)
+
+
 def test_a_wrong_stride_of_a_slot(joined: tuple[Graph, Plan]) -> None:
     graph, made = joined
     slot = made.slots["t1"]
@@ -136,6 +160,13 @@ def test_misaligned(chain: tuple[Graph, Plan]) -> None:
         '"t0"' in text and "not aligned to 4" in text
         for text in check_plan(graph, moved(made, "t0", place.offset + 1))
     )
+
+
+def test_memory_that_begins_anywhere(chain: tuple[Graph, Plan]) -> None:
+    """A place that is a multiple of what a buffer needs, in an arena that is not."""
+    graph, made = chain
+    wrong = check_plan(graph, changed(made, replace(buffer_of(made, "x0"), align=2 * SRAM.align)))
+    assert any(f'"x0" must be aligned to {2 * SRAM.align}' in text for text in wrong)
 
 
 def test_outside_the_arena(chain: tuple[Graph, Plan]) -> None:

@@ -192,6 +192,24 @@ def test_dense_rows_where_there_are_gaps() -> None:
     assert any("several dense rows of" in text for text in wrong)
 
 
+def test_callbacks_of_other_ports() -> None:
+    """The first output's rows through the callback of the second, or as another type."""
+    graph, plan, program = streams()
+    seen = 0
+    for k, node in enumerate(program.nodes):
+        options = dict(node.use.options)
+        for fault in ({"port": "output_1"}, {"port": "input_0"}, {"ctype": "float"}):
+            if "window" not in options or fault.items() <= options.items():
+                continue
+            use = replace(node.use, options=tuple((options | fault).items()))
+            nodes = (*program.nodes[:k], replace(node, use=use), *program.nodes[k + 1 :])
+            wrong = check(graph, plan, replace(program, nodes=nodes))
+            told = next(iter(fault.values()))
+            assert any("calls back for" in text and told in text for text in wrong), wrong
+            seen += 1
+    assert seen == 7
+
+
 # ---- rows in order
 
 
@@ -321,6 +339,16 @@ def test_an_arena_too_small_and_a_port_that_is_not_dense() -> None:
     name, view = next(iter(program.ports.items()))
     wide = replace(program, ports=program.ports | {name: replace(view, col_stride=view.col_stride + 1)})
     assert any(f'"{name}" is not dense' in text for text in check(graph, plan, wide))
+
+
+def test_less_for_sums_than_kernels_need() -> None:
+    graph, plan, program = groups()
+    for index, name in plan.accumulators.items():
+        needs = next(node.works for node in program.nodes if node.index == index)
+        assert needs > 0
+        less = tuple(replace(b, size=needs - 1) if b.name == name else b for b in plan.buffers)
+        wrong = check(graph, replace(plan, buffers=less), program)
+        assert any(f"needs {needs} bytes to keep its sums in" in text for text in wrong), wrong
 
 
 # ---- constants that are staged

@@ -12,19 +12,27 @@ from typing import Any
 
 import pytest
 from fused_c import request
+from looped_graph import loop
 from lowered_programs import HOST, Lowered, check, staged
 from mmcc.codegen.lower import lower_entry
+from mmcc.driver.ask import plan_request
+from mmcc.driver.options import CompileOptions, silent
 from mmcc.ir.module import RUN, Entry
 from mmcc.ir.plan import Plan
 from mmcc.ir.program import ByBlocks, Constant, EntryCode, Following, For, KernelUse, Moves, ProgramNode, View
 from mmcc.ir.regions import Region
 from mmcc.kernels.accumulate import accumulator_bytes
+from mmcc.ops.movement import Expand
+from mmcc.passes.copy_rows import copy_rows
 from mmcc.passes.separate_states import separate_states
+from mmcc.passes.stream_ports import stream_ports
+from mmcc.passes.streaming.stream import stream_graph
 from mmcc.planner.api import best_plan
 from mmcc.planner.request import PlanRequest
 from moved_plans import idle, skipping, spilled
 from planner_graphs import Build, kws
 from stateful import BY_HAND
+from streams import centred
 
 pytestmark = pytest.mark.quick
 UNSEEN = {  # what names code in C, or is only told
@@ -33,6 +41,7 @@ UNSEEN = {  # what names code in C, or is only told
     (ProgramNode, "where"),
     (KernelUse, "origins"),  # unless a kernel asks for one
     (Moves, "step"),
+    (ProgramNode, "works"),  # what the kernel says; more than the plan has is seen
 }
 
 
@@ -96,6 +105,42 @@ def strips() -> Lowered:
     return lowered(graph, plan)
 
 
+def copies() -> Lowered:
+    """Rows of what waits in slow memory, copied to a ring in fast memory for a convolution."""
+    b = Build("copies")
+    x = b.conv(b.input(8, 6, 3), 8, 3)
+    graph = b.graph(b.sum(x, b.conv(b.conv(x, 8, 3), 8, 3)))
+    first = graph.consumers[x][0]
+    graph = copy_rows(graph, {(x, first.output)})
+    regions = (Region("fast", size=700), Region("psram", align=64, read_cost=4.0, write_cost=4.0))
+    plan = best_plan(graph, replace(request(graph), regions=regions, by_region=True))
+    copy = next(node.output for node in graph.nodes if isinstance(node.op, Expand))
+    ring = plan.slots[copy]
+    assert ring.rows < 8
+    assert plan.places[ring.buffer].region == regions[0]
+    return lowered(graph, plan)
+
+
+def body() -> Lowered:
+    """A loop, and the code of its body."""
+    graph = loop()
+    return lowered(graph, best_plan(graph, plan_request(CompileOptions(), graph, HOST, silent)))
+
+
+def hop() -> Lowered:
+    """A hop of a stream, with rows that come and go through callbacks."""
+    graph = stream_ports(separate_states(stream_graph(centred(), "x0:1").step))
+    return lowered(graph, best_plan(graph, request(graph)))
+
+
+def end() -> Lowered:
+    """The end of a stream."""
+    flush = stream_graph(centred(), "x0:1").flush
+    assert flush is not None
+    graph = separate_states(flush)
+    return lowered(graph, best_plan(graph, request(graph)))
+
+
 PROGRAMS: dict[str, Callable[[], Lowered]] = {
     "threads": threads,
     "parts": parts,
@@ -106,6 +151,10 @@ PROGRAMS: dict[str, Callable[[], Lowered]] = {
     "strips": strips,
     "staged": lambda: staged(None),
     "staged-again": lambda: staged(16_000),
+    "copies": copies,
+    "body": body,
+    "hop": hop,
+    "end": end,
 }
 
 
@@ -158,6 +207,8 @@ def _is_the_same(value: Any, name: str) -> bool:
             return name == "other" and not value.again
         case ByBlocks():
             return name == "mixed" and not value.mixed
+        case View():
+            return name == "col_stride" and (value.rows, value.row_stride) == (1, 4)  # of one number
         case _:
             return False
 

@@ -6,60 +6,25 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ir_text import read
+from looped_graph import loop
 from mmcc.checker.plan import check_plan
 from mmcc.checker.program import check_program
 from mmcc.codegen.lower import lower
 from mmcc.driver.ask import plan_request
-from mmcc.driver.bodies import as_far_as_proved, with_planned_bodies
+from mmcc.driver.bodies import as_far_as_proved
 from mmcc.driver.options import CompileOptions, silent
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.ir.program import Program
-from mmcc.ops.repeat import Repeat, in_turn
+from mmcc.ir.regions import SRAM
+from mmcc.ops.repeat import Repeat
 from mmcc.planner.api import best_plan
 from mmcc.target import load_target
 
 pytestmark = pytest.mark.quick
 
 HOST = load_target("host")
-BODY = read(
-    """
-    input %h: f32[3,4]
-    input %c: f32[3,4]
-    input %x: f32[3,4]
-    input %v: f32[3,4]
-    %s: f32[3,4] = Binary("add")(%h, %x)
-    %t: f32[3,4] = Binary("mul")(%s, %v)
-    %g: f32[3,4] = Unary("tanh")(%t)
-    %d: f32[3,4] = Binary("sub")(%c, %g)
-    %r: f32[3,4] = Binary("add")(%t, %d)
-    output %g
-    output %d
-    output %r
-    """
-)
-
-
-def loop(steps: int = 5) -> Graph:
-    """One loop with two carried values, of which one is kept, a slice taken backward, and a row."""
-    graph = read(
-        f"""
-        input %h0: f32[3,4]
-        input %c0: f32[3,4]
-        input %xs: f32[{steps},3,4]
-        input %around: f32[3,4]
-        %n: f32[3,4] = Unary("neg")(%around)
-        %last: f32[3,4] = Unary("neg")(%h0)
-        %rows: f32[{steps},3,4] = Unary("neg")(%xs)
-        output %last
-        output %rows
-        """
-    )
-    op = Repeat(BODY, steps, 2, (in_turn(steps, back=True),), (False,), (0,))
-    made = replace(graph.nodes[0], op=op, inputs=("h0", "c0", "xs", "n"), outputs=("last", "rows"))
-    return with_planned_bodies(replace(graph, nodes=(graph.nodes[0], made)), CompileOptions())
 
 
 def planned(graph: Graph) -> Plan:
@@ -109,6 +74,8 @@ def options_of(program: Program) -> dict:
         (lambda o: {"rows": (("y", 48, False),)}, "puts a row at"),
         (lambda o: {"wholes": ()}, "whole"),
         (lambda o: {"handed_on": o["handed_on"][:1]}, "hands on"),
+        (lambda o: {"handed_on": (o["handed_on"][0], (o["handed_on"][1][0] + 2, 0))}, "not aligned to its 4"),
+        (lambda o: {"works": False}, "does not know where what it works in is"),
     ],
 )
 def test_steps_that_are_not_those_of_the_op(change, says):
@@ -143,6 +110,39 @@ def test_the_plan_of_a_body_is_checked_like_any():
     assert any("has no plan" in text for text in check_plan(with_body_plan(graph, lambda _: None), plan))
 
 
+def test_buffers_of_a_body_lie_in_what_its_loop_works_in():
+    """In another memory they would be in the arena around the loop, over whatever that has there."""
+    graph = loop()
+    plan = planned(graph)
+
+    def elsewhere(own: Plan) -> Plan:
+        regions = own.regions()
+        places = {n: replace(p, region=SRAM) if p.region in regions else p for n, p in own.places.items()}
+        buffers = (replace(b, regions=(SRAM,)) if b.regions[0] in regions else b for b in own.buffers)
+        return replace(own, places=places, buffers=tuple(buffers))
+
+    faults = check_plan(with_body_plan(graph, elsewhere), plan)
+    assert any("is in sram, not in what the loop works in" in text for text in faults), faults
+    askew = tuple(replace(b, align=1) if b.name == plan.scratch[1] else b for b in plan.buffers)
+    faults = check_plan(graph, replace(plan, buffers=askew))
+    assert any("of the body of" in text and "its arena to 1" in text for text in faults), faults
+
+
+def test_every_value_is_known_where_it_is():
+    graph = loop()
+    plan = planned(graph)
+    program = lowered(graph, plan)
+    (entry,) = program.entries
+    (looped,) = (each for each in entry.nodes if each.body is not None)
+    for name, _ in looped.use.fields:
+        fields = tuple(field for field in looped.use.fields if field[0] != name)
+        use = replace(looped.use, fields=fields)
+        nodes = tuple(replace(each, use=use) if each is looped else each for each in entry.nodes)
+        wrong = replace(program, entries=(replace(entry, nodes=nodes),))
+        faults = check_program(Module.of(graph), MemoryPlan.of(plan), wrong)
+        assert any(f"does not know where {name} is" in text for text in faults), (name, faults)
+
+
 def test_a_body_without_room():
     graph = loop()
     plan = planned(graph)
@@ -151,7 +151,8 @@ def test_a_body_without_room():
     faults = check_program(
         Module.of(graph), MemoryPlan.of(replace(plan, buffers=small)), lowered(graph, plan)
     )
-    assert any("to work in" in text for text in faults), faults
+    assert any("and 8 to work in" in text for text in faults), faults
+    assert any("bytes to work in, but the plan has 8" in text for text in faults), faults
 
 
 def test_operands_of_a_loop_are_dense():

@@ -23,8 +23,8 @@ from mmcc.checker.program_pages import check_pages
 from mmcc.checker.program_run import Made, Moved, run_step
 from mmcc.checker.repeats import check_bodies
 from mmcc.checker.replay import MOST, label
-from mmcc.checker.work import part_of_work
-from mmcc.ir.module import Entry
+from mmcc.checker.work import check_work, part_of_work
+from mmcc.ir.module import Entry, port_symbol
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import FILLED, Along, Chunks, Plan
 from mmcc.ir.program import (
@@ -66,7 +66,7 @@ def check_entry(entry: Entry, plan: Plan, code: EntryCode, staged: int = 0) -> l
         wrong += check.steps()
         wrong += check_moves(entry, plan, code)
         wrong += check_pages(graph, plan, code)
-        wrong += check_bands(graph, plan, code)
+        wrong += [*check_work(graph, plan, code), *check_bands(graph, plan, code)]
         wrong += check_bodies(graph, plan, code, check_entry)
     return wrong[:MOST]
 
@@ -223,16 +223,21 @@ class _Check:
     # ---- streams
 
     def streams(self) -> Iterator[str]:
-        """A callback's rows and pixels lie one behind the other: those of one call must do so in the view."""
+        """Which callback is called; those rows and pixels that it has at once are dense in the view."""
         for node in self._program.nodes:
             op = self._graph.nodes[node.index].op
             if not isinstance(op, ReadRows | WriteRows):
                 continue
-            tensor = self._graph.tensors[self._graph.nodes[node.index].output]
+            made, reads = self._graph.nodes[node.index], isinstance(op, ReadRows)
+            tensor, outer = self._graph.tensors[made.output], made.inputs[0] if reads else made.output
             _, cols, channels = geometry(tensor.shape)
             options, fields = dict(node.use.options), dict(node.use.fields)
-            view = fields["y" if isinstance(op, ReadRows) else "x"]
-            here = f"{label(self._graph, node.index)} calls back for"
+            view, here = fields["y" if reads else "x"], f"{label(self._graph, node.index)} calls back for"
+            number = [p.tensor for p in (self._graph.inputs if reads else self._graph.outputs)].index(outer)
+            callback = port_symbol(self._entry.name, "input" if reads else "output", number)
+            found, wanted = (options["port"], options["ctype"]), (callback, tensor.dtype.ctype)
+            if found != wanted:
+                yield f"{here} {' of '.join(found)}, not {' of '.join(wanted)}"
             assert isinstance(view, View)
             apart = f"but in memory they are {view.col_stride} elements apart"
             if options["window"] != "pixel" and cols > 1 and view.col_stride != channels:

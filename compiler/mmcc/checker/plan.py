@@ -60,9 +60,9 @@ def _incomplete(graph: Graph, plan: Plan) -> list[str]:
             wrong.append(f'tensor "{name}" has no slot')
         elif plan.slots[name].buffer not in buffers:
             wrong.append(f'tensor "{name}" is in buffer "{plan.slots[name].buffer}", which does not exist')
-    for name in (plan.scratch or {}).values():
+    for name in (*(plan.scratch or {}).values(), *plan.accumulators.values()):
         if name not in buffers:
-            wrong.append(f'scratch buffer "{name}" does not exist')
+            wrong.append(f'buffer "{name}", for sums or to work in, does not exist')
     constants = [(index, name) for index, staged in plan.staged.items() for name in staged.buffers]
     constants += plan.fetched.items()
     wrong += [
@@ -76,7 +76,15 @@ def _incomplete(graph: Graph, plan: Plan) -> list[str]:
 
 def _impossible(graph: Graph, plan: Plan, group: Group) -> Iterator[str]:
     """What the nodes of a group cannot do together."""
+    if not group.nodes or not 0 <= min(group.nodes) <= max(group.nodes) < len(graph.nodes):
+        yield f"a group has the nodes {group.nodes}, of {len(graph.nodes)} that there are"
+        return
+    told = {*group.accumulating, *group.drained, *(k for pair in group.riding for k in pair)}
+    if not told <= {*group.nodes}:
+        yield f"a group of the nodes {group.nodes} knows of others, {sorted(told - {*group.nodes})}"
     last = group.nodes[-1]
+    if group.tile_rows < 0 or (group.batched and not group.tile_rows):
+        yield f"the group of {label(graph, last)} makes {group.tile_rows} rows in an iteration"
     if group.backward and len(group.nodes) > 1:
         yield f"{label(graph, last)} demands rows of others, but runs backward"
     alone = [k for k in group.nodes if graph.nodes[k].alone]
@@ -108,17 +116,9 @@ def _out_of_order(graph: Graph, plan: Plan, group: Group, index: int) -> Iterato
 
 def _misplaced(graph: Graph, plan: Plan) -> Iterator[str]:
     """Wrong region, alignment or size of buffers and slots."""
+    yield from _misplaced_buffers(plan)
     size = {b.name: b.size for b in plan.buffers}
     stays = plan.stays()
-    for b in plan.buffers:
-        for place in (stay.place for stay in stays[b.name]):
-            end, most = place.offset + b.size, place.region.size if isinstance(place.region, Region) else None
-            if place.region not in b.regions:
-                yield f'buffer "{b.name}" may not be in {place.region}'
-            if place.offset % b.align:
-                yield f'buffer "{b.name}" is at {place.offset}, not aligned to {b.align}'
-            if place.offset < 0 or (most is not None and end > most):
-                yield f'buffer "{b.name}" is outside {place.region}: bytes [{place.offset}, {end}) of {most}'
     for index, staged in plan.staged.items():
         for name in staged.buffers:
             if size[name] < staged.blocks.bytes:
@@ -142,6 +142,23 @@ def _misplaced(graph: Graph, plan: Plan) -> Iterator[str]:
         addresses = (*places, slot.row_stride, slot.col_stride)
         if any(a % tensor.dtype.size for a in addresses):
             yield f'tensor "{name}" has elements not aligned to their {tensor.dtype.size} bytes'
+
+
+def _misplaced_buffers(plan: Plan) -> Iterator[str]:
+    """Wrong region, alignment or size of buffers."""
+    stays = plan.stays()
+    for b in plan.buffers:
+        for place in (stay.place for stay in stays[b.name]):
+            end, most = place.offset + b.size, place.region.size if isinstance(place.region, Region) else None
+            if place.region not in b.regions:
+                yield f'buffer "{b.name}" may not be in {place.region}'
+            if place.offset % b.align:
+                yield f'buffer "{b.name}" is at {place.offset}, not aligned to {b.align}'
+            if isinstance(place.region, Region) and place.region.align % b.align:
+                begins = f"{place.region} begins at any multiple of {place.region.align}"
+                yield f'buffer "{b.name}" must be aligned to {b.align}, but {begins}'
+            if place.offset < 0 or (most is not None and end > most):
+                yield f'buffer "{b.name}" is outside {place.region}: bytes [{place.offset}, {end}) of {most}'
 
 
 def _widest(graph: Graph, plan: Plan) -> dict[str, int]:

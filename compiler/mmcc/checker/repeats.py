@@ -16,7 +16,7 @@ from mmcc.checker.replay import label
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.module import LOOP, Entry
 from mmcc.ir.plan import Plan
-from mmcc.ir.program import EntryCode, KernelUse
+from mmcc.ir.program import EntryCode, KernelUse, View
 from mmcc.ir.regions import External
 from mmcc.ir.types import Tensor, geometry
 from mmcc.ops.repeat import Repeat
@@ -38,10 +38,26 @@ def check_repeats(graph: Graph, plan: Plan, check: Check) -> Iterator[str]:
         ports = {port.tensor for port in (*body.inputs, *body.outputs)}
         inside = {name for name in ports if not isinstance(_region(own, name), External)}
         yield from (f'"{name}" of the body of {here} is in its arena' for name in sorted(inside))
+        yield from _elsewhere(graph, plan, index, own)
         if own.staged or own.fetched or own.chunks or own.transfers or body.states:
             yield f"the body of {here} needs more than an arena and its constants"
         for name in dict.fromkeys((*graph.activations(node), *node.outputs)):
             yield from _dense(graph, plan, name, here)
+
+
+def _elsewhere(graph: Graph, plan: Plan, index: int, own: Plan) -> Iterator[str]:
+    """Buffers of a body that are not in what its loop works in, or not aligned there."""
+    here = label(graph, index)
+    work = (plan.scratch or {}).get(index)
+    align = next((b.align for b in plan.buffers if b.name == work), 1)
+    for b in own.buffers:
+        region = own.places[b.name].region
+        if isinstance(region, External):
+            continue
+        if region.name != LOOP:
+            yield f'buffer "{b.name}" of the body of {here} is in {region}, not in what the loop works in'
+        elif align % b.align:
+            yield f'buffer "{b.name}" of the body of {here} is aligned to {b.align}, its arena to {align}'
 
 
 def check_bodies(graph: Graph, plan: Plan, program: EntryCode, check: CheckCode) -> Iterator[str]:
@@ -97,7 +113,13 @@ def _check_steps(graph: Graph, index: int, plan: Plan, use: KernelUse) -> Iterat
     size = next((b.size for b in plan.buffers if b.name == work), 0)
     counts = len(options["handed_on"]), len(options["slices"]), len(options["rows"])
     wholes = tuple(range(op.carried + len(op.scanned), len(node.inputs)))
-    if counts != (op.carried, len(op.scanned), len(op.made)) or options["wholes"] != wholes:
+    views = {name for name, value in use.fields if isinstance(value, View)}
+    wanted = {f"x{k}" for k in range(len(node.inputs))} | {_result(k) for k in range(len(node.outputs))}
+    wanted |= {"work"} if work is not None else set()
+    if views != wanted or options["works"] != ("work" in wanted):
+        missing = ", ".join(sorted(wanted - views)) or "what it works in"
+        yield f"{here} does not know where {missing} is"
+    elif counts != (op.carried, len(op.scanned), len(op.made)) or options["wholes"] != wholes:
         yield f"{here} hands on, takes and makes {counts} values a step, and sees {options['wholes']} whole"
     elif options["steps"] != op.steps:
         yield f"{here} takes {options['steps']} steps, not {op.steps}"
@@ -114,6 +136,7 @@ class _Steps:
         self._given = [graph.tensors[name] for name in node.inputs]
         self._made = [graph.tensors[name] for name in node.outputs]
         self._ends = [op.body.tensors[port.tensor].bytes for port in op.body.outputs]
+        self._wide = [op.body.tensors[port.tensor].dtype.size for port in op.body.outputs]
         self._sizes = {_result(k): tensor.bytes for k, tensor in enumerate(self._made)} | {"work": work}
         peak = max((op.plan.peak(region) for region in op.plan.regions()), default=0)
         self._arena = _Bytes("work", 0, peak)
@@ -130,6 +153,8 @@ class _Steps:
                     yield f"step {step} puts value {k} at {put}, an operand"
                 elif put.begin < 0 or put.end > self._sizes[put.of]:
                     yield f"step {step} puts value {k} at {put}, which has {self._sizes[put.of]} bytes"
+                elif put.begin % self._wide[k]:
+                    yield f"step {step} puts value {k} at {put}, not aligned to its {self._wide[k]} bytes"
                 if any(put.meets(other) for other in (self._arena, *lies, *takes, *puts[:k])):
                     yield f"step {step} puts value {k} at {put}, over something that it uses"
             lies = puts[: self._op.carried]

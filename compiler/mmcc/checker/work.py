@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of a kernel's scratch: they lie within it, and apart from each other."""
+"""What kernels work in is as large as they need; its parts lie within it, and apart from each other."""
 
 from __future__ import annotations
 
@@ -7,10 +7,23 @@ from collections.abc import Iterator
 
 from mmcc.checker.program_moves import memory_name
 from mmcc.checker.replay import label
+from mmcc.ir.graph import Graph
 from mmcc.ir.module import Entry
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Plan
-from mmcc.ir.program import KernelUse, View
+from mmcc.ir.program import EntryCode, KernelUse, View
+
+
+def check_work(graph: Graph, plan: Plan, program: EntryCode) -> Iterator[str]:
+    """Kernels that need more bytes, for sums or to work in, than the plan has for them."""
+    size = {b.name: b.size for b in plan.buffers}
+    taking = {index for group in plan.groups for index in group.accumulating}
+    for node in program.nodes:
+        index, what = node.index, "to keep its sums in" if node.index in taking else "to work in"
+        name = (plan.accumulators if index in taking else plan.scratch or {}).get(index)
+        has = 0 if name is None else size[name]
+        if has < node.works:
+            yield f"{label(graph, index)} needs {node.works} bytes {what}, but the plan has {has} for it"
 
 
 def part_of_work(entry: Entry, plan: Plan, index: int, use: KernelUse, name: str) -> Iterator[str]:

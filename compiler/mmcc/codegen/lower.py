@@ -30,8 +30,9 @@ from mmcc.ir.program import (
 )
 from mmcc.ir.regions import SLOW, STATE
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
-from mmcc.kernels.accumulate import accumulate
+from mmcc.kernels.accumulate import accumulate, accumulator_bytes
 from mmcc.kernels.blocks import block_uses, kernels_of, pack_block, part_of
+from mmcc.kernels.scratch import scratch_bytes
 from mmcc.kernels.select import Operand, Site, kernel_use
 from mmcc.ops.repeat import Repeat
 from mmcc.target import Target
@@ -144,6 +145,7 @@ class _Lowering:
             fetched=found,
             in_ram=index in self.plan.in_ram,
             body=self._body(index),
+            works=self._works(index),
         )
 
     def _body(self, index: int) -> EntryCode | None:
@@ -211,6 +213,13 @@ class _Lowering:
         name = self.plan.accumulators.get(index)
         return None if name is None else self._buffer(name)
 
+    def _works(self, index: int) -> int:
+        """Bytes that a node's kernel needs, whatever the plan has for it."""
+        node = self.graph.nodes[index]
+        if any(index in group.accumulating for group in self.plan.groups):
+            return accumulator_bytes(self.graph, node) or 0
+        return scratch_bytes(self.graph, node)
+
     def _buffer(self, name: str) -> View:
         at = address_of(self.graph, self.plan.places[name], self.entry.name)
         return View(at.memory, at.offset, 0, 0, 1)
@@ -246,6 +255,7 @@ class _Lowering:
             found,
             tuple(others),
             kinds,
+            works=self._works(index),
         )
 
     def _describe(self, node: Node) -> str:

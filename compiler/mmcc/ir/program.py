@@ -105,8 +105,7 @@ class Call:
 class InChunks:
     """A call for each value of the variable `chunk` below `count`, in any order or at the same time.
 
-    Either the rows depend on it, or `call` has columns for each value, or each value has a kernel: that of
-    some output channels.
+    Either the rows depend on it, or `call` has columns for each value, or each has a kernel: some channels.
     """
 
     call: Call
@@ -334,6 +333,7 @@ class ProgramNode:
     fetched: FetchedConstants | None = None
     in_ram: bool = False  # its constants are read where init copied them
     body: EntryCode | None = None  # of a loop: the code of a step
+    works: int = 0  # bytes that its kernel needs: of sums where it takes in rows, else of scratch
 
     @property
     def uses(self) -> tuple[tuple[str, KernelUse], ...]:
