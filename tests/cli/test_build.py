@@ -104,6 +104,12 @@ def test_what_is_wrong_in_the_file_is_said(text, says, tmp_path):
 
 
 @pytest.mark.quick
+def test_a_limit_that_is_empty_is_not_none(tmp_path):
+    file = project(tmp_path, f'[model.a]\nfile = "digits.onnx"\nram = ""\n{QUICK}')
+    assert built(file, exit=2)["error"]["code"] == "MM003"
+
+
+@pytest.mark.quick
 def test_without_a_file_the_hint_is_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CompileError) as caught:
@@ -151,7 +157,9 @@ def test_cmake_compiles_the_model_and_fails_when_its_limit_cannot_be_met(tmp_pat
     assert "up to date" in again.stdout
     assert "Building C object" not in again.stdout
     assert made.stat().st_mtime_ns == before
-    lists.write_text(lists.read_text().replace("12K", "2K"))
-    failed = cmake("--build", build)
-    assert failed.returncode != 0
-    assert "MM040" in failed.stdout + failed.stderr
+    whole = lists.read_text()
+    for limit, says in (("2K", "MM040"), ("${UNSET}", "RAM is empty"), ('""', "RAM is empty")):
+        lists.write_text(whole.replace("12K", limit))
+        failed = cmake("--build", build)
+        assert failed.returncode != 0, limit
+        assert says in failed.stdout + failed.stderr, limit

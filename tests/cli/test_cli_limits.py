@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 
+import mmcc
 import pytest
 from cli_runs import MODEL, conv_model, refused, run, saved
 from shared_models import model_path, needs_shared
@@ -28,6 +29,20 @@ def test_analyze_tells_what_compile_then_reaches(tmp_path):
     text = run("analyze", MODEL).stdout
     assert all(options in text for options in others)
     assert (tmp_path / "f.svg").read_text().startswith("<svg")
+
+
+def test_analyze_of_several_memories_is_of_the_first(tmp_path):
+    """The least bytes of one arena, not what the cheapest plan in all memories takes of it."""
+    path = saved(conv_model(), tmp_path)
+    found = json.loads(run("analyze", path, "-t", "imxrt1062", "--json").stdout)
+    assert found["memory"] == "dtcm"
+    floor = found["frontier"][-1]
+    assert floor["proved"]
+    assert floor["arena"] == mmcc.estimate(path, "imxrt1062").least_arena
+    assert min(row["arena"] for row in found["other"]) < floor["arena"]
+    text = run("analyze", path, "-t", "imxrt1062", "--html", tmp_path / "page.html").stdout
+    assert f"least: {floor['arena']:,} bytes of arena, in dtcm alone (proved)" in text
+    assert "in dtcm alone" in (tmp_path / "page.html").read_text()
 
 
 def test_a_limit_that_cannot_be_met(tmp_path):

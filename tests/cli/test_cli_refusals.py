@@ -208,3 +208,43 @@ def test_a_malformed_ram_limit(ram, tmp_path):
     if ram == "":
         pytest.skip("an empty text means: no limit")
     refused(path, tmp_path, 2, "--ram", args=("--ram", ram))
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        (("compile", "{}", "--ram", ""), "--ram"),
+        (("compile", "{}", "--ram="), "--ram"),
+        (("compile", "{}", "--json", "--name", ""), "--name"),
+        (("compile", "{}", "--flash=", "--json"), "--flash"),
+        (("compile", "{}", "-o", ""), "-o"),
+        (("compile", ""), "an argument"),
+        (("train", "{}", "--slow-memory", ""), "--slow-memory"),
+        (("link", "a={}", "", "--json"), "an argument"),
+        (("verify", "{}", "--data", ""), "--data"),
+    ],
+    ids=lambda value: "-".join(value).replace("{}", "m") if isinstance(value, tuple) else None,
+)
+def test_what_is_given_and_empty_is_not_as_if_left_out(command, named, tmp_path, monkeypatch):
+    """As by a variable of a script that is not set: a limit would be none without a word."""
+    monkeypatch.chdir(tmp_path)
+    result = run(*(word.format(MODEL) for word in command))
+    assert result.exit_code == 2
+    assert f"{named} is empty" in result.output
+    assert not list(tmp_path.iterdir())
+    if "--json" in command:
+        assert json.loads(result.stdout)["error"]["code"] == "MM000"
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("asked", ["x", "x:", "x:-1", "x:t"])
+def test_a_stream_without_an_axis_is_told_the_axes(asked, tmp_path):
+    path = saved(conv_model(), tmp_path)
+    refused(path, tmp_path, 2, "x:AXIS", "the axis of [1, 2, 6, 6]", args=("--stream", asked))
+
+
+@pytest.mark.quick
+def test_a_number_for_an_input_of_many_is_called_one(tmp_path):
+    path = saved(conv_model(), tmp_path)
+    refused(path, tmp_path, 2, "has shape [1, 2, 6, 6], and the value is one number", args=("--bind", "x=5"))

@@ -64,7 +64,8 @@ def _show_analysis(found: Analysis) -> None:
         click.echo(_analysis_line(p))
     floor = found.frontier[-1]
     proof = "proved" if floor.proved else f"none below {floor.bound:,} is ruled out"
-    click.echo(f"\nleast: {floor.arena:,} bytes of arena ({proof})")
+    where = f", in {found.memory} alone" if found.memory else ""
+    click.echo(f"\nleast: {floor.arena:,} bytes of arena{where} ({proof})")
     click.echo("\nthe least with other options:")
     for other in found.other:
         p = other.point

@@ -148,10 +148,10 @@ def of_chip(given: dict[str, Any]) -> dict[str, Any]:
 def compile_options(given: dict[str, Any]) -> CompileOptions:
     """What the command line asks for; CompileError for sizes that are none, or that say nothing together."""
     from mmcc.driver.handoff_file import read_rules
-    from mmcc.driver.memories import parse_ram
+    from mmcc.driver.memories import Ram, parse_ram
     from mmcc.driver.options import CompileOptions
 
-    ram = parse_ram(given["ram"] or "")
+    ram = parse_ram(given["ram"]) if given["ram"] else Ram()
     states, initial = paired(given["states"])
     sizes = {"flash": given["flash"], "stack": given["stack"]}
     limits = {key: parse_size(text, f"--{key}") if text else 0 for key, text in sizes.items()}
@@ -233,7 +233,7 @@ def _other_memories(given: dict[str, Any]) -> Iterator[str]:
 
     target = load_target(given["target"])
     first, *others = (region.name for region in target.memory)
-    if others and parse_ram(given["ram"] or "").total:
+    if others and given["ram"] and parse_ram(given["ram"]).total:
         sizes = ",".join(f"{name}=SIZE" for name in (first, *others))
         yield (
             f"the arena is in {first} only, which one size for --ram is about: {target.name} has "

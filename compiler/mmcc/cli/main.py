@@ -31,6 +31,7 @@ from mmcc.resources import data_dir
 from mmcc.scratch import end_by
 
 _JSON = "mmcc.json"  # key in click's context: errors are printed as JSON, too
+_EMPTY = "mmcc.empty"  # the option that is given nothing, or "an argument"; not there where none is
 GROUPS = {  # of the commands, in the help
     "From a model to C": ("compile", "link", "build", "quantize", "train"),
     "Before": ("check", "analyze", "sweep", "targets", "ops"),
@@ -55,6 +56,10 @@ class Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[_JSON] = "--json" in args  # known even if the rest of the command line is wrong
+        for before, word in zip(("", *args), args, strict=False):
+            option = word.removesuffix("=") if word.startswith("--") and word.endswith("=") else before
+            if not word or option is not before:
+                ctx.meta.setdefault(_EMPTY, option if option.startswith("-") else "an argument")
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -62,6 +67,7 @@ class Commands(click.Group):
             end_by(signal.SIGTERM, _end)
             end_by(signal.SIGINT, _interrupt)
         try:
+            _refuse_empty(ctx)
             return super().invoke(ctx)
         except CompileError as error:
             self._fail(ctx, error)
@@ -109,6 +115,14 @@ class Commands(click.Group):
         if ctx.meta[_JSON]:
             click.echo(json.dumps(error.to_json(), indent=1))
         ctx.exit(int(error.exit))
+
+
+def _refuse_empty(ctx: click.Context) -> None:
+    """A limit that is written and says nothing must not be as if there were none."""
+    if named := ctx.meta.get(_EMPTY):
+        raise click.UsageError(
+            f"{named} is empty: a variable that is not set? What is not wanted is left out as a whole.", ctx
+        )
 
 
 def _interrupt(_: int) -> NoReturn:

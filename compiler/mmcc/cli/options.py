@@ -204,7 +204,10 @@ def dims_of(pairs: tuple[str, ...]) -> dict[str, int]:
         name, _, value = pair.rpartition("=")
         if not name or not value.isdigit() or int(value) < 1:
             raise CompileError(
-                "MM009", f'--dim "{pair}" is not name=value', exit=Exit.USAGE, hint="--dim height=96"
+                "MM009",
+                f'--dim "{printable(pair)}" is not NAME=N, with a whole N above 0',
+                exit=Exit.USAGE,
+                hint="--dim height=96",
             )
         dims[name] = int(value)
     return dims

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcc.codegen.lower import describe
-from mmcc.driver.ask import plan_request
+from mmcc.driver.ask import in_one_memory, plan_request
 from mmcc.driver.bodies import as_far_as_proved, with_planned_bodies
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, Progress
@@ -57,16 +57,25 @@ class Other:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """The frontier, most RAM first; its last point is the floor. `other` options may go below it."""
+    """The frontier, most RAM first; its last point is the floor. `other` options may go below it.
+
+    `memory` is the one that the arena is in where the target has several, else "".
+    """
 
     target: str
+    memory: str
     frontier: tuple[Point, ...]
     other: tuple[Other, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         other = [{"options": o.options, "meaning": o.meaning, **asdict(o.point)} for o in self.other]
-        return {"target": self.target, "frontier": [asdict(p) for p in self.frontier], "other": other}
+        return {
+            "target": self.target,
+            "memory": self.memory,
+            "frontier": [asdict(p) for p in self.frontier],
+            "other": other,
+        }
 
     def to_svg(self, title: str) -> str:
         """A picture of the frontier: RAM to the right, predicted work upwards.
@@ -94,10 +103,9 @@ def analyze(
     options = CompileOptions(target=target_name, dims=dims, bind=bind, states=states or {})
     graph = separate_states(load_graph(model, options, progress))
     ask = partial(plan_request, CompileOptions(target=target_name), target=target, progress=progress)
-    request = replace(ask(graph), regions=target.memory[:1])
-    free = as_far_as_proved(graph, best_plan(graph, replace(request, fuse=False)))
+    free = as_far_as_proved(graph, best_plan(graph, replace(in_one_memory(ask(graph), target), fuse=False)))
     tight = with_planned_bodies(graph, replace(options, least_ram=True))
-    fused = replace(ask(tight), regions=target.memory[:1], fuse=True)
+    fused = replace(in_one_memory(ask(tight), target), fuse=True)
     work = plan_cost(graph, free, target.cost)
 
     def point(plan: Plan, of: Graph) -> Point:
@@ -116,7 +124,8 @@ def analyze(
             points.append(found)
     if floor.arena < points[-1].arena:
         points.append(floor)
-    return Analysis(target.name, tuple(points), tuple(_others(tight, target, point, progress)))
+    memory = target.memory[0].name if len(target.memory) > 1 else ""
+    return Analysis(target.name, memory, tuple(points), tuple(_others(tight, target, point, progress)))
 
 
 def _limits(most: int, least: int) -> list[int]:
@@ -143,8 +152,7 @@ def _others(
         progress(f"with {' '.join(told)}", number, POINTS + len(OTHERS))
         options = CompileOptions(target=target.name, io=io, recompute=RECOMPUTE if again else 1.0)
         fed = stream_ports(graph, again=io == "rows-again") if io.startswith("rows") else graph
-        request = plan_request(options, fed, target, progress)
-        request = replace(request, fuse=True, regions=target.memory[:1])
+        request = replace(in_one_memory(plan_request(options, fed, target, progress), target), fuse=True)
         laid = best_rows(fed, request, partial(plan_request, options, target=target, progress=progress))
         yield Other(" ".join(told), meaning, point(laid.plan, laid.graph))
 

@@ -56,6 +56,12 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
     )
 
 
+def in_one_memory(request: PlanRequest, target: Target) -> PlanRequest:
+    """The same in the first of the target's memories alone, which one size for all RAM is about: for plans
+    whose bytes are to be one number."""
+    return replace(request, regions=target.memory[:1], by_region=False, least=())
+
+
 def promises(options: CompileOptions, graph: Graph, target: Target) -> tuple[KernelContract, ...]:
     """What kernels promise of a graph; --dump has what was asked for last."""
     fetch = _by_region(options, target) and target.weights_cost > 0 and options.weights != "staged"

@@ -16,7 +16,7 @@ import numpy as np
 
 from mmcc.codegen.lower import lower_entry
 from mmcc.codegen.weights import lay_out
-from mmcc.driver.ask import plan_request
+from mmcc.driver.ask import in_one_memory, plan_request
 from mmcc.driver.bodies import with_planned_bodies
 from mmcc.driver.laid import limited
 from mmcc.driver.load import load_graph
@@ -101,8 +101,7 @@ def _estimate(model: Path, name: str, dims: Mapping[str, int], *, least: bool) -
     target = load_target(name)
     options = CompileOptions(target=name, dims=dims)
     graph = separate_states(load_graph(model, options))
-    request = plan_request(options, graph, target, silent)
-    request = replace(request, regions=target.memory[:1], by_region=False, least=())
+    request = in_one_memory(plan_request(options, graph, target, silent), target)
     single = replace(request, fuse=False)
     alone = lend(best_plan(graph, single), single)
     tight, of = alone, graph

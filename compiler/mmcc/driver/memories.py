@@ -27,7 +27,7 @@ def parse_ram(text: str) -> Ram:
     if text.lower() == "min":
         return Ram(least=True)
     if "=" not in text:
-        return Ram(parse_size(text, "--ram")) if text else Ram()
+        return Ram(parse_size(text, "--ram"))
     regions: dict[str, int] = {}
     for part in text.split(","):
         name, _, size = (word.strip() for word in part.partition("="))

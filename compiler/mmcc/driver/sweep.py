@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcc import __version__
-from mmcc.driver.ask import plan_request
+from mmcc.driver.ask import in_one_memory, plan_request
 from mmcc.driver.estimate import code_bytes, weights_bytes
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, Progress, silent
@@ -56,7 +56,7 @@ def measure(case: Case) -> Row:
         graph = separate_states(load_graph(Path(case.model), options), outputs_outside=case.io == "external")
         besides = target.stack_bytes + sum(state.initial.nbytes for state in graph.states)
         request = plan_request(options, graph, target, silent)
-        request = replace(request, regions=target.memory[:1], by_region=False, least=(), effort=5.0)
+        request = replace(in_one_memory(request, target), effort=5.0)
         limit = max(0, case.ram - besides) if case.ram else None
         ask = partial(plan_request, options, target=target, progress=silent)
         laid = best_rows(graph, replace(request, fuse=True, limit=limit), ask)

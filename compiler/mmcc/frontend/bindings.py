@@ -55,7 +55,8 @@ def _value(info: ValueInfoProto, value: ArrayLike) -> NDArray[Any]:
     )
     if not fits:
         shown = [extent if extent is not None else "?" for extent in extents]
-        raise _cannot(info, f"has shape {shown}, and the value {list(array.shape)}")
+        value = f"has shape {list(array.shape)}" if array.ndim else "is one number"
+        raise _cannot(info, f"has shape {shown}, and the value {value}")
     return array
 
 

@@ -81,9 +81,10 @@ def frontier_part(analysis: Mapping[str, Any], title: str) -> dict[str, Any]:
     """What the page shows of `mmcc analyze`: a picture and the rows of its table."""
     rows = [("", p) for p in analysis["frontier"]] + [(p["options"], p) for p in analysis["other"]]
     named = f"{title}: RAM against work, {analysis['target']}"
+    where = f" The arena is in {analysis['memory']} alone." if analysis["memory"] else ""
     return {
         "title": printable(named),
-        "note": "The least work for each size of arena, and the least arena with other options.",
+        "note": f"The least work for each size of arena, and the least arena with other options.{where}",
         "head": (
             "options",
             "bytes of arena",

@@ -80,6 +80,10 @@ def _asked(graph: Graph, asked: str) -> tuple[Port, int, int]:
     inputs = {port.onnx_name: port for port in graph.inputs}
     found = axis_asked(asked, inputs)
     if found is None:
+        if named := next((name for name in (asked, asked.partition(":")[0]) if name in inputs), None):
+            shape = list(inputs[named].onnx_shape)
+            hint = f"{printable(named, 60)}:AXIS, the number from 0 of the axis of {shape} that is time"
+            raise _cannot(f'"{printable(asked)}" is not INPUT:AXIS', hint)
         guess = did_you_mean(asked.partition(":")[0], inputs)
         shown = ", ".join(printable(known, 60) for known in list(inputs)[:20])
         raise _cannot(f'"{printable(asked)}" is not INPUT:AXIS', f"{guess}an axis of: {shown}")
