@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 
 WORD = re.compile(r"\b[A-Za-z_]\w*")
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
@@ -35,6 +35,18 @@ def parts_of(text: str) -> list[str]:
     return [*found, waiting] if waiting.strip() else found
 
 
+@cache
+def _defined(part: str) -> tuple[str, ...]:
+    """The words that a part defines."""
+    return tuple(dict.fromkeys(word for pattern in DEFINES for word in pattern.findall(part)))
+
+
+@cache
+def _words(part: str) -> frozenset[str]:
+    """All words of a part."""
+    return frozenset(WORD.findall(part))
+
+
 @dataclass
 class Parts:
     """The parts of a package, whose names begin with `name`: of the header that its files share, without its
@@ -44,6 +56,7 @@ class Parts:
     header: list[str]
     kernels: list[str]
     _keys: dict[str, object] = field(default_factory=dict[str, object])
+    _plain: dict[str, str] = field(default_factory=dict[str, str])
 
     @cached_property
     def values(self) -> dict[str, int]:
@@ -56,21 +69,23 @@ class Parts:
         """For each word that parts define, the parts that do: prototypes, and bodies."""
         found: dict[str, list[str]] = {}
         for part in (*self.header, *self.kernels):
-            for word in self.words(part):
+            for word in _defined(part):
                 found.setdefault(word, []).append(part)
         return found
 
-    def words(self, part: str) -> list[str]:
-        """The words that a part defines."""
-        return list(dict.fromkeys(word for pattern in DEFINES for word in pattern.findall(part)))
-
     def own(self, word: str) -> bool:
         """True of a name that begins as this package's do."""
-        return re.match(rf"({self.name}|{self.name.upper()})(?![0-9A-Za-z])", word) is not None
+        return self._prefix.match(word) is not None
+
+    @cached_property
+    def _prefix(self) -> re.Pattern[str]:
+        return re.compile(rf"\b({self.name}|{self.name.upper()})(?![0-9A-Za-z])")
 
     def plain(self, text: str) -> str:
         """A text, as if the package had no name."""
-        return re.sub(rf"\b({self.name}|{self.name.upper()})(?![0-9A-Za-z])", "p", text)
+        if text not in self._plain:
+            self._plain[text] = self._prefix.sub("p", text)
+        return self._plain[text]
 
     def key(self, word: str) -> object:
         """What is equal for equal definitions in two packages; like no other for what need not be equal."""
@@ -89,11 +104,11 @@ class Parts:
             for part in self.defined[waiting.pop()]:
                 if part not in together:
                     together.append(part)
-                    waiting += self.words(part)
-        inside = {each for part in together for each in self.words(part)}
+                    waiting += _defined(part)
+        inside = {each for part in together for each in _defined(part)}
         if not all(map(self.own, inside)):
             return object()  # names that are not apart from those of other packages
-        known = {each for part in together for each in WORD.findall(part)} - inside
+        known = frozenset[str]().union(*map(_words, together)) - inside
         known = {each for each in known if each in self.defined or self.own(each)}
         beside = sorted(each for each in known if not each.endswith(ANYWHERE))
         keys = tuple((self.plain(each), self.key(each)) for each in beside)
@@ -115,7 +130,7 @@ class Shared:
         names = {word: _named(word, parts.name, other) for word, other in known.items()}
 
         def rest(some: list[str]) -> list[str]:
-            return [part for part in some if not (w := parts.words(part)) or not all(x in known for x in w)]
+            return [part for part in some if not (w := _defined(part)) or not all(x in known for x in w)]
 
         return names, rest(parts.header), rest(parts.kernels)
 
