@@ -15,9 +15,11 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.ir.program import Call, For, Stmt
-from mmcc.ops.movement import Concat
+from mmcc.ops.movement import Concat, Pad
+from mmcc.ops.resize import ResizeNearest
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.api import best_plan
+from mmcc.planner.fusion.schedule import strip_columns
 from mmcc.target import load_target
 from planner_graphs import Build
 
@@ -65,6 +67,23 @@ def test_concats_in_strips(operands: int, axis: int, floats: bool, tmp_path: Pat
         if call.node == index
     }
     assert any(len(set(inputs)) > 1 for inputs in origins), (origins, plan.groups)
+    assert run(graph, plan, tmp_path / "strips") == run(graph, alone, tmp_path / "alone")
+
+
+def test_strips_that_are_padding_only(tmp_path: Path) -> None:
+    """Such a strip needs no column of what is padded, and so none of what that is made of."""
+    b = Build("padded")
+    x = b.conv(b.conv(b.input(16, 8, 4), 8, 3), 8, 3)
+    x = b.add(ResizeNearest(tuple(range(16)), tuple(k // 2 for k in range(16))), x)
+    padded = b.add(Pad((0, 9, 0), (0, 11, 0), value=3), x)
+    graph = filled(b.graph(b.conv(padded, 2, 3)), 4)
+    alone = best_plan(graph, request(graph, fuse=False))
+    plan = in_strips(graph)
+    assert check_plan(graph, plan) == []
+    index = next(k for k, node in enumerate(graph.nodes) if isinstance(node.op, Pad))
+    (group,) = (group for group in plan.groups if index in group.nodes)
+    held = [strip_columns(graph, group, strip.columns) for strip in group.strips]
+    assert any(not len(columns[graph.nodes[index].inputs[0]]) for columns in held)
     assert run(graph, plan, tmp_path / "strips") == run(graph, alone, tmp_path / "alone")
 
 

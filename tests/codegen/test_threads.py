@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from doc_pages import DIGITS, DOCS, blocks
+from fused_c import staging
 from lowered_programs import HOST, check, groups
 from mmcc.checker.chunks import check_chunks
 from mmcc.checker.plan import check_plan
@@ -25,7 +26,7 @@ from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import RUN, Entry
 from mmcc.ir.plan import Along, Chunks, Plan
-from mmcc.ir.program import EntryCode, InChunks, KernelUse, Step
+from mmcc.ir.program import Constants, EntryCode, Following, InChunks, KernelUse, Start, Step, Wait
 from mmcc.ir.regions import SRAM
 from mmcc.package.host import run_on_host
 from mmcc.planner import chunks
@@ -272,6 +273,23 @@ def test_a_program_with_other_chunks_than_the_plan_is_convicted() -> None:
     (first, *_) = plan.chunks
     fewer = replace(plan, chunks={k: v for k, v in plan.chunks.items() if k != first})
     assert any("in chunks, but not in the plan" in text for text in check(graph, fewer, code))
+
+
+def test_chunks_may_run_while_constants_of_the_next_step_are_on_their_way() -> None:
+    b = Build("staged")
+    x = b.sum(b.input(16, 16, 16), b.input(16, 16, 16))
+    graph = b.graph(b.conv(x, 32, 3))
+    plan = planned(graph, replace(THREADS, staging=staging(graph, HOST, 1 << 20), limit=1 << 20))
+    assert list(plan.chunks) == [0]
+    code = lower_entry(Entry(RUN, graph), plan, HOST)
+    (first, *others) = code.body
+    assert isinstance(first, Step)
+    (start, chunks) = first.body
+    assert start == Start(Constants(1))
+    assert check(graph, plan, code) == []
+    wrong = replace(first, body=(Wait(Constants(1), Following(None)), chunks))
+    told = check(graph, plan, replace(code, body=(wrong, *others)))
+    assert any("waits for constants of node 1" in text for text in told)
 
 
 def _other_rows(code: EntryCode) -> EntryCode:

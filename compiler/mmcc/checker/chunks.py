@@ -8,14 +8,14 @@ writes, it neither reads nor writes. What a node reads is asked of its Nest, whe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.checker.memory import memory_bytes
-from mmcc.checker.program_run import Made, Moved
+from mmcc.checker.program_run import Made
 from mmcc.errors import printable
 from mmcc.ir.graph import Graph, nest_of
 from mmcc.ir.nest import Span
@@ -129,9 +129,7 @@ class _Painting:
                 yield memory[at : at + step * pixel]
 
 
-def check_chunk_calls(
-    graph: Graph, plan: Plan, index: int, happenings: Iterable[Made | Moved]
-) -> Iterator[str]:
+def check_chunk_calls(graph: Graph, plan: Plan, index: int, found: Sequence[Made]) -> Iterator[str]:
     """A node that has chunks in the plan must have just these in the program."""
     here, chunks = _label(graph, index), plan.chunks[index]
     rows, cols, _ = geometry(graph.tensors[graph.nodes[index].output].shape)
@@ -144,7 +142,6 @@ def check_chunk_calls(
         }[chunks.along]
         for number, span in enumerate(chunks.spans)
     ]
-    found = list(happenings)
     if len(found) != len(wanted):
         yield f"{here} is made in {len(found)} chunks, not in {len(wanted)}"
         return

@@ -297,11 +297,19 @@ class _Check:
             try:
                 happenings = run_step(step)
                 if index in self._plan.chunks:
-                    yield from check_chunk_calls(self._graph, self._plan, index, happenings)
+                    yield from self._chunks(step.group, index, happenings)
                 else:
                     yield from self._calls(step.group, happenings)
             except ValueError as error:
                 yield f"step {step.group} cannot run: {error}"
+
+    def _chunks(self, number: int, index: int, happenings: Iterable[Made | Moved]) -> Iterator[str]:
+        """A node in chunks reads its constants where they are; those of the next step may be on their way."""
+        constants, found = Constants(self._graph, self._plan, number), list(happenings)
+        for moved in (each for each in found if isinstance(each, Moved)):
+            yield from constants.moved(moved)
+        made = [each for each in found if isinstance(each, Made)]
+        yield from check_chunk_calls(self._graph, self._plan, index, made)
 
     def _calls(self, number: int, happenings: Iterable[Made | Moved]) -> list[str]:
         """Faults of the calls of one step, up to the first."""

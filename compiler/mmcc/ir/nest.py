@@ -249,13 +249,18 @@ class Nest:
         return self.needed(read, 0, {loop: Span(row, row + 1)})
 
     def cols_needed(self, read: int, cols: Span) -> Span:
-        """Columns (axis 1, clamped) of read number `read` that output columns `cols` need."""
+        """Columns (axis 1, clamped) of read number `read` that output columns `cols` need.
+
+        Where columns are one loop, none need none: a strip may lie wholly in what a Pad adds.
+        """
         access = self.reads[read]
         if len(access.shape) < 3:
             return Span(0, 1)
         loop = self.axis_loop(1) if len(self.write.shape) >= 3 else None
         if loop is None:
             return Span(0, access.shape[1])
+        if not len(cols):
+            return Span(0, 0)
         return self.needed(read, 1, {loop: cols})
 
     def is_elementwise_in(self, read: int) -> bool:

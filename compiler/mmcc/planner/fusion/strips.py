@@ -100,7 +100,7 @@ class Strips:
             kernel: tuple(Span(int(reach[kernel][0][s.lo]), int(reach[kernel][1][s.hi - 1])) for s in strips)
             for kernel in bits(members)
         }
-        needed = {kernel: int(reach[kernel][1][-1] - reach[kernel][0][0]) for kernel in held}
+        needed = {kernel: max(1, int(reach[kernel][1][-1] - reach[kernel][0][0])) for kernel in held}
         return Cut(strips, held, needed, {kernel: self._nest(kernel).seams(count) for kernel in held})
 
     def _reach(self, last: int) -> dict[int, tuple[Ints, Ints]]:
@@ -108,8 +108,7 @@ class Strips:
         if last not in self._reaches:
             columns = [self._held(last, Span(col, col + 1)) for col in range(self.widths[last])]
             self._reaches[last] = {
-                kernel: (_from_here([c[kernel].lo for c in columns]), _up_to([c[kernel].hi for c in columns]))
-                for kernel in columns[0]
+                kernel: _reach_of([held[kernel] for held in columns]) for kernel in columns[0]
             }
         return self._reaches[last]
 
@@ -148,12 +147,14 @@ class Strips:
         return self._nests[kernel]
 
 
-def _from_here(values: list[int]) -> Ints:
-    return np.minimum.accumulate(np.array(values, np.int64)[::-1])[::-1]
-
-
-def _up_to(values: list[int]) -> Ints:
-    return np.maximum.accumulate(np.array(values, np.int64))
+def _reach_of(spans: list[Span]) -> tuple[Ints, Ints]:
+    """The first column that each of these or one to the right needs, and the end of what each or one to the
+    left does. Columns that need none, since all they have is padding, say nothing."""
+    some = [span for span in spans if len(span)] or [Span(0, 0)]
+    least, most = min(span.lo for span in some), max(span.hi for span in some)
+    low = np.array([span.lo if len(span) else most for span in spans], np.int64)
+    high = np.array([span.hi if len(span) else least for span in spans], np.int64)
+    return np.minimum.accumulate(low[::-1])[::-1], np.maximum.accumulate(high)
 
 
 def _even(low: NDArray[np.float64], high: NDArray[np.float64], count: int) -> list[int]:
