@@ -15,7 +15,7 @@ from typing import Any
 from mmcc.driver.ask import plan_request
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, silent
-from mmcc.driver.recompute import KeptValues, SlowMemory
+from mmcc.driver.recompute import Asked, KeptValues, SlowMemory
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.passes.separate_states import separate_states
@@ -95,10 +95,10 @@ def _row(
     module, target = training_module(graph, train), load_target(TARGET)
     step = next(entry.graph for entry in module.entries if entry.name == STEP)
 
-    def planned(graph: Graph, below: int | None = None) -> tuple[Plan, int]:
+    def planned(graph: Graph, asked_for: Asked) -> tuple[Plan, int]:
         graph = separate_states(graph)
-        asked = plan_request(CompileOptions(TARGET, recompute=1.0), graph, target, silent)
-        plan = best_plan(graph, replace(asked, fuse=fuse, rough=True, below=below))
+        asked = asked_for.of(plan_request(CompileOptions(TARGET, recompute=1.0), graph, target, silent))
+        plan = best_plan(graph, replace(asked, fuse=fuse, rough=True))
         return plan, asked.peak(plan)
 
     more = 0.0
@@ -109,7 +109,7 @@ def _row(
         if found is not None:
             step, made = found
             more = made.macs_again / made.macs
-    plan, arena = planned(step)
+    plan, arena = planned(step, Asked())
     moved = traffic(separate_states(step), plan, target.cost, SLOW_CYCLES)
     cost = plan_cost(separate_states(step), plan, target.cost)
     kept = state_bytes(module.states, ALIGN)

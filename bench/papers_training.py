@@ -23,7 +23,7 @@ from pathlib import Path
 from mmcc.driver.ask import plan_request
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, silent
-from mmcc.driver.recompute import KeptValues, SlowMemory
+from mmcc.driver.recompute import Asked, KeptValues, SlowMemory
 from mmcc.ir.graph import Graph, nest_of
 from mmcc.ir.made_again import MadeAgain
 from mmcc.ir.plan import Plan
@@ -180,11 +180,10 @@ def measure(setting: Setting, file: Path) -> Row:
     figures, cycles = setting.machine.figures(step), setting.machine.macs / setting.machine.copied
     plans = dict[int, tuple[Graph, Plan, int]]()
 
-    def planned(graph: Graph, below: int | None = None) -> tuple[Plan, int]:
+    def planned(graph: Graph, asked_for: Asked) -> tuple[Plan, int]:
         separate = separate_states(graph)
-        asked = plan_request(CompileOptions("host", recompute=1.0), separate, target, silent)
-        asked = replace(asked, fuse=setting.rows, rough=bool(setting.slow), effort=EFFORT, cost=figures)
-        asked = replace(asked, below=below)
+        asked = asked_for.of(plan_request(CompileOptions("host", recompute=1.0), separate, target, silent))
+        asked = replace(asked, fuse=setting.rows, effort=EFFORT, cost=figures)
         plan = best_plan(separate, asked)
         plans[id(graph)] = graph, plan, asked.peak(plan)
         return plan, asked.peak(plan)
@@ -198,7 +197,7 @@ def measure(setting: Setting, file: Path) -> Row:
         found = KeptValues(saved, planned, setting.share, memory, figures, setting.share).least()
         best, made = found if found is not None else (step, None)
     if id(best) not in plans:
-        planned(best)
+        planned(best, Asked())
     _, plan, arena = plans[id(best)]
     parts = (part for node in step.nodes for part in quantities(step, node).items())
     before = sum(count * figures[name] for name, count in parts)

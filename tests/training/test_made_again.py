@@ -17,9 +17,10 @@ from mmcc.driver.ask import plan_request
 from mmcc.driver.least_kept import least_kept
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, silent
-from mmcc.driver.recompute import KeptValues, SlowMemory
+from mmcc.driver.recompute import Asked, KeptValues, SlowMemory
 from mmcc.ir.graph import nest_of
 from mmcc.ir.interpret import Interpreter
+from mmcc.ir.made_again import MadeAgain
 from mmcc.ir.module import Module
 from mmcc.ir.plan import Plan
 from mmcc.ir.regions import SRAM
@@ -32,6 +33,7 @@ from mmcc.package.host import host_model
 from mmcc.package.record import load_package
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan
+from mmcc.planner.paging import Traffic
 from mmcc.target import load_target
 from mmcc.training import options as training_options
 from mmcc.training.module import STEP, training_module
@@ -179,7 +181,7 @@ def test_the_search_says_what_it_knows(saved: SavedValues) -> None:
     """With arenas made up, 1,000 bytes above what is kept: the least, and the least work within a limit."""
     graphs: dict[int, int] = {}
 
-    def planned(graph, below: int | None) -> tuple[Plan, int]:
+    def planned(graph, asked: Asked) -> tuple[Plan, int]:
         again = {name.removesuffix("_again") for name in graph.producer if name.endswith("_again")}
         arena = 1000 + saved.given + sum(v.bytes for v in saved.values if v.name not in again)
         graphs[id(graph)] = arena
@@ -218,7 +220,7 @@ def test_what_must_be_kept_for_so_much_work(saved: SavedValues) -> None:
 def test_what_no_choice_has_less_than(saved: SavedValues, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where choices are left out: what each keeps for so much work, and the inputs that are read backward."""
 
-    def planned(graph, below: int | None) -> tuple[Plan, int]:
+    def planned(graph, asked: Asked) -> tuple[Plan, int]:
         return Plan((), frozenset(), (), {}, {}, bound=0), 10_000_000 - len(graph.nodes)
 
     monkeypatch.setattr(recompute, "FEW", 0)
@@ -240,7 +242,7 @@ def test_small_values_that_take_no_work_are_made_again(
     assert taps.macs == 0
     whole, free = 0, 0
 
-    def planned(graph, below: int | None) -> tuple[Plan, int]:
+    def planned(graph, asked: Asked) -> tuple[Plan, int]:
         nonlocal whole, free
         again = {name.removesuffix("_again") for name in graph.producer if name.endswith("_again")}
         before = saved.graph.producer[taps.name].inputs[0]
@@ -260,13 +262,36 @@ def test_what_is_near_the_least_is_enough(saved: SavedValues, monkeypatch: pytes
     low = saved.given + least_kept(saved, nodes_macs(saved)).bytes
     arenas: list[int] = []
 
-    def planned(graph, below: int | None) -> tuple[Plan, int]:
+    def planned(graph, asked: Asked) -> tuple[Plan, int]:
         arenas.append(low + low // (recompute.CLOSE + 1) if len(arenas) == 1 else low + low // 10)
         return Plan((), frozenset(), (), {}, {}, bound=0), arenas[-1]
 
     found = KeptValues(saved, planned, 2.0).least()
     assert found is not None
     assert (len(arenas), found[1].arena, found[1].bound) == (2, arenas[1], low)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("most", [0, recompute.FEW])
+def test_a_plan_that_waits_too_long_is_not_taken(
+    saved: SavedValues, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """What a plan waits for slow memory counts, and not what was guessed of its choice."""
+    monkeypatch.setattr(recompute, "FEW", most)
+    stalls = 0.0
+
+    def planned(graph, asked: Asked) -> tuple[Plan, int]:
+        return Plan((), frozenset(), (), {}, {}, bound=0), 10_000_000 - len(graph.paged)
+
+    def search() -> tuple[MadeAgain | None, MadeAgain | None]:
+        kept = KeptValues(saved, planned, 1.0, SlowMemory(1 << 20, 1e-3))
+        least, within = kept.least(), kept.within(9_999_999)
+        return least and least[1], within and within[1]
+
+    monkeypatch.setattr(recompute, "traffic", lambda *_: Traffic(0, 0.0, stalls))
+    assert all(found is not None and found.paged for found in search())
+    stalls = 1e30
+    assert search() == (None, None)
 
 
 @pytest.mark.quick
@@ -303,7 +328,7 @@ def test_lines_that_go_backward_before_others_are_there(
     assert saved.least(everything) <= plan.bound
     monkeypatch.setattr(recompute, "FEW", 0)  # choices are left out, and what they keep is all that is known
 
-    def planned(graph, below: int | None) -> tuple[Plan, int]:
+    def planned(graph, asked: Asked) -> tuple[Plan, int]:
         return Plan((), frozenset(), (), {}, {}, bound=0), 10_000_000 - len(graph.nodes)
 
     found = KeptValues(saved, planned, 1.2).least()
@@ -339,7 +364,7 @@ def nodes_macs(saved: SavedValues) -> int:
 def test_what_saves_nothing_is_not_done(saved: SavedValues) -> None:
     """Where all choices need as much, none is made: to keep everything is among those that are planned."""
 
-    def planned(graph, below: int | None) -> tuple[Plan, int]:
+    def planned(graph, asked: Asked) -> tuple[Plan, int]:
         return Plan((), frozenset(), (), {}, {}, bound=0), 5_000_000
 
     assert KeptValues(saved, planned, 2.0).least() is None

@@ -14,11 +14,14 @@ from mmcc.driver import recompute
 from mmcc.driver.ask import plan_request
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, silent
-from mmcc.driver.recompute import KeptValues
+from mmcc.driver.recompute import Asked, KeptValues
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
+from mmcc.ir.regions import SRAM
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan
+from mmcc.planner.fusion import lazy
+from mmcc.planner.fusion.best_first import FoundPath, LeastSearch
 from mmcc.planner.placing import Placer
 from mmcc.target import load_target
 from mmcc.training.module import training_module
@@ -57,10 +60,13 @@ def residual(folder: Path, blocks: int) -> SavedValues:
     return SavedValues(step, {name for node in graph.nodes for name in node.outputs})
 
 
-def planned(graph: Graph, below: int | None = None, *, fuse: bool = False) -> tuple[Plan, int]:
+LEAST = Asked()
+
+
+def planned(graph: Graph, asked_for: Asked = LEAST, *, fuse: bool = False) -> tuple[Plan, int]:
     separate = separate_states(graph)
     asked = plan_request(CompileOptions("host", recompute=1.0), separate, load_target("host"), silent)
-    asked = replace(asked, effort=0.1, below=below, fuse=fuse)
+    asked = replace(asked_for.of(asked), effort=0.1, fuse=fuse)
     plan = best_plan(separate, asked)
     return plan, asked.peak(plan)
 
@@ -93,10 +99,51 @@ def test_a_choice_that_cannot_be_better_is_not_placed(
     assert found[1] == every[1]
     step = saved.recomputed(())
     plan, arena = in_groups(step)
-    assert in_groups(step, arena + 1)[0].groups == plan.groups
+    assert in_groups(step, Asked(arena + 1))[0].groups == plan.groups
     monkeypatch.setattr(Placer, "least", None)  # whoever calls it fails
-    other, more = in_groups(step, 1)
+    other, more = in_groups(step, Asked(1))
     assert 0 < other.bound <= plan.bound <= arena < more
+
+
+def test_a_plan_that_is_only_compared_is_found_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large graph, without a search that looks at all groups of each level, and nearly as good."""
+    monkeypatch.setattr(lazy, "MOST_KERNELS", 10)
+    step, exact = residual(tmp_path, 3).recomputed(()), list[bool]()
+    run = LeastSearch.run
+
+    def seen(search: LeastSearch, *most: float) -> FoundPath | None:
+        exact.append(search.exact)
+        return run(search, *most)
+
+    monkeypatch.setattr(LeastSearch, "run", seen)
+    _, best = in_groups(step)
+    assert any(exact)
+    exact.clear()
+    plan, arena = in_groups(step, Asked(rough=True))
+    assert exact
+    assert not any(exact)
+    assert plan.bound < best <= arena <= 1.05 * best
+    told, _ = in_groups(step, Asked(at_least=best, rough=True))
+    assert told.bound == best == told.peak(SRAM), "what none is below is known from elsewhere"
+
+
+@pytest.mark.quick
+def test_choices_that_are_alike_are_not_all_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It makes little difference which of equal layers a choice keeps: others are planned before."""
+    monkeypatch.setattr(recompute, "FEW", 0)
+    monkeypatch.setattr(recompute, "MOST_PLANS", 6)
+    saved, tried = residual(tmp_path, 5), list[tuple[int, int]]()
+    sizes = {value.name: value.bytes for value in saved.values}
+
+    def seen(graph: Graph, _: Asked) -> tuple[Plan, int]:
+        again = [name.removesuffix("_again") for name in graph.producer if name.endswith("_again")]
+        work = sum(saved.macs(name) for name in again if not name.endswith("_later"))
+        tried.append((sum(sizes.values()) - sum(sizes.get(name, 0) for name in again), work))
+        return Plan((), frozenset(), (), {}, {}, bound=0), 10_000_000
+
+    KeptValues(saved, seen, 1.2).least()
+    assert len(tried) > 4
+    assert len(set(tried)) == len(tried)
 
 
 def test_ends_of_blocks_alone_are_always_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,9 +156,9 @@ def test_ends_of_blocks_alone_are_always_planned(tmp_path: Path, monkeypatch: py
     assert saved.ends == ("inner0", "end0", "end1", "mean", "y")  # the input is there in any case
     tried = list[Graph]()
 
-    def seen(graph: Graph, below: int | None) -> tuple[Plan, int]:
+    def seen(graph: Graph, asked: Asked) -> tuple[Plan, int]:
         tried.append(graph)
-        return planned(graph, below)
+        return planned(graph, asked)
 
     found = KeptValues(saved, seen, 1.6).least()
     assert found is not None

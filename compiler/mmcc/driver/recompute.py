@@ -19,8 +19,10 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.made_again import MadeAgain, SavedValue
 from mmcc.ir.plan import Plan
 from mmcc.ir.types import geometry
+from mmcc.passes.separate_states import separate_states
 from mmcc.planner.cost import node_cost
-from mmcc.planner.paging import slow_bytes
+from mmcc.planner.paging import slow_bytes, traffic
+from mmcc.planner.request import PlanRequest
 from mmcc.report.model import count_macs
 from mmcc.training.recompute import SavedValues
 from mmcc.training.stretches import Stretches
@@ -33,9 +35,26 @@ CLOSE = 50  # where not all choices are looked at, one part in so many more than
 ROWS = 6  # of a value that is paged, or a gradient: what a group is guessed to hold of it
 MOST_WAITING = 2.0  # time of a step with what it waits for slow memory, in multiples of that without
 
-# The plan with the smallest arena, and that. Where it takes as many bytes as are stated, or more, any plan
-# does: what none is below is then all that is asked for.
-Planned = Callable[[Graph, int | None], tuple[Plan, int]]
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of the plan of a choice: the smallest arena.
+
+    Where that takes `below` bytes or more, any plan does: what none is below is then all that is asked for.
+    No plan has fewer than `at_least`. If it is `rough`, what is soon found is good enough.
+    """
+
+    below: int | None = None
+    at_least: int = 0
+    rough: bool = False
+
+    def of(self, request: PlanRequest) -> PlanRequest:
+        """The request with this in it."""
+        return replace(request, below=self.below, at_least=self.at_least, rough=self.rough)
+
+
+# A plan of a graph, and its arena.
+Planned = Callable[[Graph, Asked], tuple[Plan, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +95,12 @@ class KeptValues:
         waiting: float = MOST_WAITING,
     ) -> None:
         self._saved, self._planned, self._slow = saved, planned, slow or SlowMemory()
+        self._figures = figures or {}
         self.macs = count_macs(saved.graph)
         self._most = int(self.macs * (share - 1))
         self._most_cost = self.macs * ((waiting if self._slow.bytes else share) - 1)
         cycles = {
-            node.outputs[0]: node_cost(saved.graph, node, figures or {}).work for node in saved.graph.nodes
+            node.outputs[0]: node_cost(saved.graph, node, self._figures).work for node in saved.graph.nodes
         }
         self._cycles, self._cycles_of_mac = cycles, sum(cycles.values()) / max(1, self.macs)
         self._most_plans = MOST_PLANS // 2 if self._slow.bytes else MOST_PLANS
@@ -103,7 +123,7 @@ class KeptValues:
         enough = low * (CLOSE + 1) // CLOSE
         # that which keeps everything comes last: most often something that was found needs less than it keeps
         tried = dict.fromkeys(choice for choice in (*self._least_of_blocks, *ranked) if choice != everything)
-        for whole in (*tried, everything):
+        for whole in (*self._unlike_first(tried), everything):
             if best is not None and self._least_lean(whole) > best[0]:
                 continue
             choice = self._lean(whole)
@@ -115,9 +135,12 @@ class KeptValues:
                 bounds.append(least)
                 continue
             graph = self._saved.recomputed(choice.kept, self._leaving(choice), choice.twice)
-            plan, arena = self._planned(graph, None if best is None else best[0] + 1)
+            plan, arena = self._planned(graph, self._asked(least, None if best is None else best[0] + 1))
             planned += 1
             bounds.append(plan.bound)
+            choice = self._timed(choice, graph, plan)
+            if choice.cost > self._most_cost and whole != everything:
+                continue  # it waits for slow memory longer than was guessed
             if best is None or (arena, choice.cost) < (best[0], best[1].cost):
                 best = arena, choice, graph
         if best is None or not (self._again(best[1]) or self._leaving(best[1])):
@@ -140,10 +163,11 @@ class KeptValues:
                 continue
             choice = self._lean(whole)
             graph = self._saved.recomputed(choice.kept, self._leaving(choice), choice.twice)
-            plan, arena = self._planned(graph, limit + 1)
+            plan, arena = self._planned(graph, self._asked(self._saved.least(choice.kept), limit + 1))
             planned += 1
             bounds[whole] = plan.bound
-            if arena <= limit:
+            choice = self._timed(choice, graph, plan)
+            if arena <= limit and choice.cost <= (self._most_cost if best is None else best[1].cost):
                 best = arena, choice, graph
         if best is None:
             return None
@@ -159,6 +183,27 @@ class KeptValues:
         elif not self._every and choice.work:
             bound = self._bound(choice.work - 1)
         return graph, self._result(choice, arena, bound, planned, limit)
+
+    def _unlike_first(self, choices: Iterable[_Choice]) -> list[_Choice]:
+        """Choices in their order; where few of them are planned, those first that no other before is like: of
+        equal layers it makes little difference which one's value is kept."""
+        found, alike = dict[tuple[int, int, float], _Choice](), list[_Choice]()
+        for choice in choices:
+            if found.setdefault((choice.estimate, choice.bytes, choice.cost), choice) is not choice:
+                alike.append(choice)
+        return list(choices) if self._every else [*found.values(), *alike]
+
+    def _timed(self, choice: _Choice, graph: Graph, plan: Plan) -> _Choice:
+        """The choice with what its plan waits for slow memory, as far as that is predicted, in its cost."""
+        if not self._leaving(choice):
+            return choice
+        waits = traffic(separate_states(graph), plan, self._figures, self._slow.cycles).stalls
+        return replace(choice, cost=choice.work + waits / self._cycles_of_mac)
+
+    def _asked(self, least: int, below: int | None) -> Asked:
+        """What is asked of a choice's plan. Where not all choices are looked at, none of them is proved by
+        what its own plans are not below."""
+        return Asked(below, least, rough=self._slow.bytes > 0 or not self._every)
 
     def _result(self, choice: _Choice, arena: int, bound: int, planned: int, limit: int | None) -> MadeAgain:
         values = self._saved.values
@@ -244,7 +289,8 @@ class KeptValues:
                 for more in (frozenset[str](), frozenset({name}))[: self._ways - 1]
             }
             tried = (self._choice(*pair) for pair in pairs)
-            following = [c for c in tried if c.work <= self._most and self._fits(c)]
+            usable = (c for c in tried if c.work <= self._most and c.cost <= self._most_cost)
+            following = [c for c in usable if self._fits(c)]
             by_bytes = sorted(following, key=lambda c: (c.estimate, c.cost))[:BEAM]
             by_cost = sorted(following, key=lambda c: (c.cost / max(1, level[0].bytes - c.bytes), c.estimate))
             level = list({(c.kept, c.paged): c for c in (*by_bytes, *by_cost[:BEAM])}.values())

@@ -13,7 +13,7 @@ from mmcc.driver.imported_step import as_imported, taken_over
 from mmcc.driver.load import dump, load_graph
 from mmcc.driver.options import CompileOptions, Progress, silent
 from mmcc.driver.ram_fit import BESIDES
-from mmcc.driver.recompute import MOST_WAITING, KeptValues, SlowMemory
+from mmcc.driver.recompute import MOST_WAITING, Asked, KeptValues, SlowMemory
 from mmcc.errors import CompileError, Exit
 from mmcc.frontend import load, training_step
 from mmcc.ir.graph import Graph
@@ -133,11 +133,10 @@ def _compiled(
     once = replace(options, recompute=1.0)
     request = plan_request(once, separate_states(step.graph), target, progress)
 
-    def planned(graph: Graph, below: int | None) -> tuple[Plan, int]:
+    def planned(graph: Graph, asked_for: Asked) -> tuple[Plan, int]:
         graph = separate_states(graph)
-        asked = plan_request(once, graph, target, progress)
-        asked = replace(asked, fuse=True, limit=None, effort=min(asked.effort, EFFORT), rough=slow.bytes > 0)
-        asked = replace(asked, below=below)
+        asked = asked_for.of(plan_request(once, graph, target, progress))
+        asked = replace(asked, fuse=True, limit=None, effort=min(asked.effort, EFFORT))
         plan = best_plan(graph, asked)
         return plan, asked.peak(plan)
 

@@ -14,7 +14,7 @@ from mmcc.ir.graph import Graph
 from mmcc.planner.bounds.bound import trivial_bound
 from mmcc.planner.bounds.join_bound import join_bound
 from mmcc.planner.bounds.value_bound import value_bound
-from mmcc.planner.fusion.lazy import LazyPaths
+from mmcc.planner.fusion.lazy import LazyPaths, soon_found
 from mmcc.planner.fusion.paths import Paths, Table
 from mmcc.planner.fusion.scalars import NEAR
 from mmcc.planner.fusion.schedule import Spans
@@ -54,7 +54,8 @@ class Layouts:
         self._spaces: dict[tuple[object, int | None, bool], Space] = {}
         self.spans = Spans(graph)
         self.macs = request.recompute * sum(self.spans.nest(k).macs for k in range(len(graph.nodes)))
-        self.joined = trivial_bound(graph, request)  # bytes that no layout goes below
+        self._soon = soon_found(len(first.model.kernels), request)
+        self.joined = max(trivial_bound(graph, request), request.at_least)  # bytes that no layout goes below
         size = max(1.0, len(first.model.kernels) / SMALL_GRAPH)
         self._footprints_left = FOOTPRINTS_TRIED * request.budget / size**2
         self.slack = 0  # bytes by which some path may need less than the least that was found (`Paths.slack`)
@@ -118,13 +119,15 @@ class Layouts:
 
     def least(self, most: int) -> tuple[Paths, int]:
         """The paths of the layout with the least bound, and that bound; `most` bytes are enough."""
-        best = self._best(self.first, most, glance=self.every_layout)
+        best = self._best(self.first, most, glance=self.every_layout and not self._soon)
+        if self.every_layout and self._soon:
+            return best
         if self.every_layout and self.every_group:
             return best if self.slack <= NEAR * best[1] else self._best_of_all(most)
         self.bound_values(best[1])
         if self.every_layout:
             return self._best_of_all(most) if self._open(best) else best
-        while self._open(best):
+        while best[1] <= most and self._open(best):
             after = self._changed(*best)
             if after[1] == best[1]:
                 break
@@ -151,7 +154,9 @@ class Layouts:
         """The best of some layouts, each looked at, or glanced at."""
         paths = self._paths(self.space(choices[0], self._unlimited), most, glance=glance)
         bound = paths.least(self.macs, exact=self.every_layout)
-        if bound - paths.slack > most:  # given up; every node alone is among the groups of a table
+        enough = self._request.below
+        if bound - paths.slack > most and (enough is None or most >= enough):
+            # given up; every node alone is among the groups of a table
             paths = self.table(choices[0], most)
             bound = paths.least(self.macs)
         self.looked_at(paths)

@@ -65,6 +65,7 @@ class PlanRequest:
     one_of_several: bool = False  # there are other entries over the same arena: ports stay where they are
     # bytes of arena: where groups need as many in any case, any plan does, if what none is below is right
     below: int | None = None
+    at_least: int = 0  # bytes of arena that no plan has fewer than, as far as whoever asks knows
     fuse: bool = True  # nodes may run together, row by row
     recompute: float = 1.0  # work at most, in multiples of the model's; above 1 groups may use strips
     cost: Mapping[str, float] = field(default_factory=dict[str, float])  # of work; see cost.py
@@ -89,9 +90,9 @@ class PlanRequest:
     effort: float = 20.0  # about seconds for the exact placement, counted so that builds reproduce
     budget: float = 1.0  # of searches for layouts, orders and groups: part of what they may look at
     seed: int = 0
-    rough: bool = (
-        False  # the first paths that are placed are good enough: other graphs are compared with this
-    )
+    # other graphs are compared with this: paths that are soon found, and the first of them that are placed,
+    # are good enough
+    rough: bool = False
     progress: Callable[[str], None] | None = None
 
     def external(self, graph: Graph) -> frozenset[str]:

@@ -50,7 +50,7 @@ class Search:
             return found
         if self._request.staging is not None and limit is not None:
             return self._least_staged()
-        paths, least = self._layouts.least(self._most())
+        paths, least = self._layouts.least(self._asked())
         if limit is not None and least <= limit:
             choice = self._layouts.of(paths)
             found = None if choice in self._layouts.first else self._cheapest((choice,), limit)
@@ -71,7 +71,8 @@ class Search:
         return Builder(paths.space, placed.path).plan(placed, bound)
 
     def _needs_too_much(self, least: int) -> bool:
-        """Whether the least path need not be placed, since it needs no fewer bytes than are asked for."""
+        """Whether the least path need not be placed, since it needs no fewer bytes than are asked for, or
+        none was found that does."""
         below = self._request.below
         return below is not None and least - self._layouts.slack >= below
 
@@ -225,6 +226,11 @@ class Search:
         return double_buffer + sum(
             tensor.bytes + tensor.dtype.size + self._request.align for tensor in self._graph.tensors.values()
         )
+
+    def _asked(self) -> int:
+        """The same, or as many as a path may need that is of any use."""
+        below, most = self._request.below, self._most()
+        return most if below is None or self._alone is None else max(0, min(most, below - 1))
 
     def _least_staged(self) -> Plan:
         """The least where constants may be read again: which groups there are depends on how much they may

@@ -74,9 +74,10 @@ class _Search(ABC):
         `floor` is as good as what is worth that. Bytes of scalars (`Scalars`) count only if it is `strict`:
         then what is not looked at may be within the limit, too."""
         self._space, self._figures = space, space.figures
-        self._limit, self._exact, self._strips, self._strict = limit, exact, strips, strict
+        self._limit, self.exact, self._strips, self._strict = limit, exact, strips, strict
         self._budget = space.request.budget
         self.ceiling = inf  # only paths that are worth less are looked for
+        self.stride = 0.0  # part of what is worth as much that is added at least before more is looked at
         self._growth = Growth(space, limit)
         self._tick = count()
         self._heap: list[tuple[float, int, int, _Step | _Choices]] = []
@@ -101,7 +102,7 @@ class _Search(ABC):
         self._take_up(self.start(), 0)
         looked_at = level = 0.0
         while self._heap and looked_at <= most:
-            if level > patience and not self._exact:
+            if level > patience and not self.exact:
                 self._raise()
                 level = 0
             _, _, _, item = heappop(self._heap)
@@ -133,10 +134,11 @@ class _Search(ABC):
         return 0.0
 
     def _raise(self) -> None:
-        """Go on as if what is worst by so little were as good as the best."""
+        """Go on as if what is worse by little were as good as the best."""
         worse = [key for key, _, _, _ in self._heap if key > self._level]
         if worse:
-            self._level, self._skipped = min(worse), True
+            self._level = min(max(min(worse), self._level * (1 + self.stride)), max(worse))
+            self._skipped = True
             self._heap = [(max(key, self._level), depth, tick, item) for key, depth, tick, item in self._heap]
             heapify(self._heap)
 
@@ -146,7 +148,7 @@ class _Search(ABC):
 
     def _take_up(self, worth: float, done: int) -> None:
         free = self._scalar(worth, done)
-        if free is None and not self._exact:
+        if free is None and not self.exact:
             free = self._free(worth, done)
         if free is not None:
             self._push(free.worth, free.group.after, free)

@@ -21,12 +21,20 @@ from mmcc.planner.fusion.listed import list_groups
 from mmcc.planner.fusion.paths import Path, Table, single_path
 from mmcc.planner.fusion.scalars import NEAR
 from mmcc.planner.fusion.space import Space
+from mmcc.planner.request import PlanRequest
 
 SOME_GROUPS = 500  # looked at at a glance
 WITH_SCALARS = 2_000  # looked at in all layouts where kernels of scalars are like any other
 AT_A_LEVEL_AT_FIRST = 100  # as AT_A_LEVEL, until some path is known
 GROUPS_OF_KERNEL = 10  # looked at, for each kernel, until then
+STRIDE = 1 / 64  # of the level of a path that is to be found soon
 MOST_KERNELS = 150  # of a graph in which a path found at first is improved
+
+
+def soon_found(kernels: int, request: PlanRequest) -> bool:
+    """True if a path that is soon found is good enough: of a large graph that is compared with others, all of
+    whose groups are more work than they say of it."""
+    return request.rough and kernels > MOST_KERNELS
 
 
 class LazyPaths:
@@ -134,7 +142,8 @@ class LazyPaths:
     def _search_least(self, *, exact: bool) -> FoundPath | None:
         """The least path; where the search for it takes too long, one that is nearly as good."""
         first = self._single()
-        if exact:
+        kernels = len(self.space.model.kernels)
+        if exact and not soon_found(kernels, self.space.request):
             search = self._less_than(first, exact=True)
             found = search.run(SOME_GROUPS if self._glance else MOST_GROUPS)
             if found is not None or not search.given_up:
@@ -142,7 +151,6 @@ class LazyPaths:
             if self._glance:
                 self.exact = False
                 return first
-        kernels = len(self.space.model.kernels)
         search = self._less_than(first, exact=False)
         found = search.run(GROUPS_OF_KERNEL * kernels, AT_A_LEVEL_AT_FIRST)
         best = not search.given_up if found is None else found.best
@@ -173,7 +181,10 @@ class LazyPaths:
     def _less_than(self, first: FoundPath | None, *, exact: bool) -> LeastSearch:
         """A search for a path of less than the first, if there is one, but for bytes of scalars."""
         most = self._most if first is None else self._counted(first) - 1
-        return LeastSearch(self.space, most, exact=exact, floor=self._floor)
+        search = LeastSearch(self.space, most, exact=exact, floor=self._floor)
+        if soon_found(len(self.space.model.kernels), self.space.request):
+            search.stride = STRIDE
+        return search
 
     def _counted(self, found: FoundPath) -> int:
         """What the largest group of a path needs, less bytes of scalars."""
