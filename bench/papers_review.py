@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmcc.driver.ask import plan_request
+from mmcc.driver.choice_plan import Asked
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, silent
-from mmcc.driver.recompute import Asked, KeptValues, SlowMemory
+from mmcc.driver.recompute import KeptValues, SlowMemory
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.passes.separate_states import separate_states

@@ -21,9 +21,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmcc.driver.ask import plan_request
+from mmcc.driver.choice_plan import Asked
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, silent
-from mmcc.driver.recompute import Asked, KeptValues, SlowMemory
+from mmcc.driver.recompute import KeptValues, SlowMemory
 from mmcc.ir.graph import Graph, nest_of
 from mmcc.ir.made_again import MadeAgain
 from mmcc.ir.plan import Plan

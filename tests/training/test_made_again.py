@@ -14,10 +14,11 @@ from frontend_models import model_of, save
 from mmcc.api import CompileResult, TrainOptions
 from mmcc.driver import recompute
 from mmcc.driver.ask import plan_request
+from mmcc.driver.choice_plan import Asked
 from mmcc.driver.least_kept import least_kept
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, silent
-from mmcc.driver.recompute import Asked, KeptValues, SlowMemory
+from mmcc.driver.recompute import KeptValues, SlowMemory
 from mmcc.ir.graph import nest_of
 from mmcc.ir.interpret import Interpreter
 from mmcc.ir.made_again import MadeAgain

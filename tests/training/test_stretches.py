@@ -12,9 +12,10 @@ import pytest
 from frontend_models import model_of, save
 from mmcc.driver import recompute
 from mmcc.driver.ask import plan_request
+from mmcc.driver.choice_plan import Asked
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, silent
-from mmcc.driver.recompute import Asked, KeptValues
+from mmcc.driver.recompute import KeptValues
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.ir.regions import SRAM

@@ -9,11 +9,12 @@ is there when the loss is known (`SavedValues.at_the_loss`): so most need not be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
+from mmcc.driver.choice_plan import Asked, Planned
 from mmcc.driver.least_kept import least_kept
 from mmcc.ir.graph import Graph
 from mmcc.ir.made_again import MadeAgain, SavedValue
@@ -22,7 +23,6 @@ from mmcc.ir.types import geometry
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.cost import node_cost
 from mmcc.planner.paging import slow_bytes, traffic
-from mmcc.planner.request import PlanRequest
 from mmcc.report.model import count_macs
 from mmcc.training.recompute import SavedValues
 from mmcc.training.stretches import Stretches
@@ -31,30 +31,10 @@ FEW = 4096  # choices that are all looked at
 BEAM = 12  # else as many for each count of kept values
 SMALL = 64  # a value that is so many times smaller than the largest is kept
 MOST_PLANS = 8  # besides that which keeps everything; half of it with slow memory, where each is more work
+MOST_NODES = 150  # of a step each of whose choices is planned as well as can be
 CLOSE = 50  # where not all choices are looked at, one part in so many more than the least is good enough
 ROWS = 6  # of a value that is paged, or a gradient: what a group is guessed to hold of it
 MOST_WAITING = 2.0  # time of a step with what it waits for slow memory, in multiples of that without
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What is asked of the plan of a choice: the smallest arena.
-
-    Where that takes `below` bytes or more, any plan does: what none is below is then all that is asked for.
-    No plan has fewer than `at_least`. If it is `rough`, what is soon found is good enough.
-    """
-
-    below: int | None = None
-    at_least: int = 0
-    rough: bool = False
-
-    def of(self, request: PlanRequest) -> PlanRequest:
-        """The request with this in it."""
-        return replace(request, below=self.below, at_least=self.at_least, rough=self.rough)
-
-
-# A plan of a graph, and its arena.
-Planned = Callable[[Graph, Asked], tuple[Plan, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +183,8 @@ class KeptValues:
     def _asked(self, least: int, below: int | None) -> Asked:
         """What is asked of a choice's plan. Where not all choices are looked at, none of them is proved by
         what its own plans are not below."""
-        return Asked(below, least, rough=self._slow.bytes > 0 or not self._every)
+        many = not self._every and len(self._saved.graph.nodes) > MOST_NODES
+        return Asked(below, least, rough=self._slow.bytes > 0 or many)
 
     def _result(self, choice: _Choice, arena: int, bound: int, planned: int, limit: int | None) -> MadeAgain:
         values = self._saved.values

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmcc.driver.ask import MOST_RECOMPUTE, plan_request
+from mmcc.driver.choice_plan import Asked
 from mmcc.driver.compile import CompileResult, compile_module
 from mmcc.driver.cost import cost_of
 from mmcc.driver.imported_step import as_imported, taken_over
 from mmcc.driver.load import dump, load_graph
 from mmcc.driver.options import CompileOptions, Progress, silent
 from mmcc.driver.ram_fit import BESIDES
-from mmcc.driver.recompute import MOST_WAITING, Asked, KeptValues, SlowMemory
+from mmcc.driver.recompute import MOST_WAITING, KeptValues, SlowMemory
 from mmcc.errors import CompileError, Exit
 from mmcc.frontend import load, training_step
 from mmcc.ir.graph import Graph
