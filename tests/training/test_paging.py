@@ -14,8 +14,9 @@ from mmcc.api import CompileResult, TrainOptions
 from mmcc.checker.plan import check_plan
 from mmcc.checker.program_pages import check_pages
 from mmcc.codegen.lower import lower_entry
+from mmcc.driver.ask import plan_request
 from mmcc.driver.load import load_graph
-from mmcc.driver.options import CompileOptions
+from mmcc.driver.options import CompileOptions, silent
 from mmcc.ir.interpret import Interpreter
 from mmcc.ir.module import Module
 from mmcc.ir.plan import Plan
@@ -23,7 +24,9 @@ from mmcc.ir.regions import SLOW, Place
 from mmcc.ops.paging import PageIn, PageOut
 from mmcc.package.host import host_model
 from mmcc.package.record import load_package
-from mmcc.planner.cost import node_costs
+from mmcc.passes.separate_states import separate_states
+from mmcc.planner.api import best_plan
+from mmcc.planner.cost import node_cost, node_costs
 from mmcc.planner.paging import traffic
 from mmcc.target import load_target
 from mmcc.training import options as training_options
@@ -158,6 +161,22 @@ def test_the_program_checker_finds_other_copies(paged: CompileResult) -> None:
         changed = replace(node, use=replace(node.use, fields=fields))
         nodes = tuple(changed if each is node else each for each in code.nodes)
         assert [*check_pages(entry.graph, plan, replace(code, nodes=nodes))], field
+
+
+def test_a_copy_goes_on_beside_what_is_computed(saved: SavedValues) -> None:
+    """Of plans in as few bytes one that waits less is taken: a copy in a group of its own has nothing beside
+    it, and costs no work."""
+    target, paged = load_target("host"), [value.name for value in saved.values if value.bytes > 1000]
+    graph = separate_states(saved.recomputed((), paged))
+    asked = plan_request(CompileOptions("host"), graph, target, silent)
+    copies = sum(graph.tensors[name].bytes for name in graph.paged)
+    cycles = 0.5 * sum(node_cost(graph, node, target.cost).work for node in graph.nodes) / copies
+    plans = [best_plan(graph, replace(asked, fuse=True, slow_cycles=slow)) for slow in (0.0, cycles)]
+    blind, seeing = (traffic(graph, plan, target.cost, cycles).stalls for plan in plans)
+    assert seeing < 0.8 * blind
+    assert asked.peak(plans[1]) <= asked.peak(plans[0])
+    alone = [group.nodes for group in plans[1].groups if len(group.nodes) == 1]
+    assert not [nodes for nodes in alone if isinstance(graph.nodes[nodes[0]].op, PageOut)]
 
 
 @pytest.mark.quick

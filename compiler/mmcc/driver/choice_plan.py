@@ -22,10 +22,17 @@ class Asked:
     below: int | None = None
     at_least: int = 0
     rough: bool = False
+    slow_cycles: float = 0.0  # that a byte takes to slow memory or back
 
     def of(self, request: PlanRequest) -> PlanRequest:
         """The request with this in it."""
-        return replace(request, below=self.below, at_least=self.at_least, rough=self.rough)
+        return replace(
+            request,
+            below=self.below,
+            at_least=self.at_least,
+            rough=self.rough,
+            slow_cycles=self.slow_cycles,
+        )
 
 
 # A plan of a graph, and its arena.

@@ -118,6 +118,8 @@ def compile_module(
     kept = _kept_states(module, options.states)
     module = module.map(lambda graph: separate_states(graph, outputs_outside=outside))
     requests = {e.name: plan_request(options, e.graph, target, progress) for e in module.entries}
+    paged = {e.name: e.made_again.slow_cycles for e in module.entries if e.made_again is not None}
+    requests = {name: replace(each, slow_cycles=paged.get(name, 0.0)) for name, each in requests.items()}
     if len(requests) > 1:  # the weights are laid out for one plan
         requests = {name: replace(each, fetchable={}, one_of_several=True) for name, each in requests.items()}
     with scratch_beside(out) as scratch:

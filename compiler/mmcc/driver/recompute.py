@@ -184,7 +184,8 @@ class KeptValues:
         """What is asked of a choice's plan. Where not all choices are looked at, none of them is proved by
         what its own plans are not below."""
         many = not self._every and len(self._saved.graph.nodes) > MOST_NODES
-        return Asked(below, least, rough=self._slow.bytes > 0 or many)
+        slow = self._slow.bytes > 0
+        return Asked(below, least, rough=slow or many, slow_cycles=self._slow.cycles if slow else 0.0)
 
     def _result(self, choice: _Choice, arena: int, bound: int, planned: int, limit: int | None) -> MadeAgain:
         values = self._saved.values

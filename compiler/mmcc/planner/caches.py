@@ -23,6 +23,7 @@ from mmcc.ir.regions import Cache
 from mmcc.ir.types import geometry
 from mmcc.planner.cost import plan_cost, shares
 from mmcc.planner.fusion.schedule import Spans, rows_of
+from mmcc.planner.paging import traffic
 from mmcc.planner.request import PlanRequest
 
 
@@ -133,11 +134,12 @@ class Caches:
 
 
 def predicted(graph: Graph, plan: Plan, request: PlanRequest) -> float:
-    """Predicted work of a plan, and what it costs in caches."""
+    """Predicted work of a plan, what it costs in caches, and what it waits for slow memory."""
     of = Caches(graph, plan.aliases, request.caches)
     groups = ((group, shares(graph, group)) for group in plan.groups) if request.caches else ()
     beyond = sum(of.cost(group.nodes, share, max(1, len(group.strips))) for group, share in groups)
-    return plan_cost(graph, plan, request.cost) + beyond
+    waits = traffic(graph, plan, request.cost, request.slow_cycles).stalls if request.slow_cycles else 0.0
+    return plan_cost(graph, plan, request.cost) + beyond + waits
 
 
 def _part(between: int, cache: Cache) -> float:

@@ -7,10 +7,10 @@ another. All of them are there when the loss is known, so each has bytes of its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mmcc.ir.graph import Graph, Node
+from mmcc.ir.graph import Graph
 from mmcc.ir.plan import BufferKind, Place, Plan
 from mmcc.ir.regions import SLOW
 from mmcc.ir.types import geometry
@@ -38,6 +38,33 @@ def slow_bytes(sizes: list[int]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Copies:
+    """What a group copies to slow memory and back: bytes, and those of a row of each value, which are the
+    first that comes in, or the last that leaves, and have nothing beside them."""
+
+    bytes: int = 0
+    rows: int = 0
+
+    def stalls(self, beside: float, cycles_per_byte: float) -> float:
+        """Cycles that the processor waits, if it computes for so many cycles beside the copies, which go on
+        one after the other."""
+        alone = self.rows * cycles_per_byte
+        return alone + max(0.0, self.bytes * cycles_per_byte - alone - beside)
+
+
+def copies_of(graph: Graph, nodes: Sequence[int]) -> Copies:
+    """What the nodes of a group copy."""
+    if not graph.paged:
+        return Copies()
+    moving = (graph.nodes[index] for index in nodes)
+    results = [n.output for n in moving if not graph.paged.isdisjoint((*n.inputs, *n.outputs))]
+    tensors = [graph.tensors[name] for name in results]
+    shapes = [geometry(tensor.shape) for tensor in tensors]
+    rows = sum(t.dtype.bytes(cols * channels) for t, (_, cols, channels) in zip(tensors, shapes, strict=True))
+    return Copies(sum(tensor.bytes for tensor in tensors), rows)
+
+
+@dataclass(frozen=True, slots=True)
 class Traffic:
     """What the copies of a run move, and what is predicted of them: cycles of all copies, and those of them
     in which the processor waits."""
@@ -56,22 +83,7 @@ def traffic(graph: Graph, plan: Plan, figures: Mapping[str, float], cycles_per_b
     costs = node_costs(graph, plan, figures)
     moved, stalls = 0, 0.0
     for group in plan.groups:
-        nodes = [graph.nodes[index] for index in group.nodes]
-        copies = [node for node in nodes if _is_paging(graph, node)]
-        sizes = [graph.tensors[node.output].bytes for node in copies]
-        alone = sum(_row_bytes(graph, node) for node in copies) * cycles_per_byte
-        beside = sum(costs[index] for index in group.nodes)
-        moved += sum(sizes)
-        stalls += alone + max(0.0, sum(sizes) * cycles_per_byte - alone - beside)
+        copies = copies_of(graph, group.nodes)
+        moved += copies.bytes
+        stalls += copies.stalls(sum(costs[index] for index in group.nodes), cycles_per_byte)
     return Traffic(moved, moved * cycles_per_byte, stalls)
-
-
-def _is_paging(graph: Graph, node: Node) -> bool:
-    """True of a copy to slow memory or back."""
-    return not graph.paged.isdisjoint((*node.inputs, *node.outputs))
-
-
-def _row_bytes(graph: Graph, node: Node) -> int:
-    tensor = graph.tensors[node.output]
-    _, cols, channels = geometry(tensor.shape)
-    return tensor.dtype.bytes(cols * channels)

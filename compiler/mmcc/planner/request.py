@@ -86,6 +86,7 @@ class PlanRequest:
     # by node, where it may be worth while to copy constants to a region, and what a byte costs where they are
     fetchable: Mapping[int, Constants] = field(default_factory=dict[int, Constants])
     constants_cost: float = 0.0
+    slow_cycles: float = 0.0  # that a byte takes to slow memory or back, where values are paged
     states: Mapping[str, int] = field(default_factory=dict[str, int])  # by `begin`: see states.state_offsets
     effort: float = 20.0  # about seconds for the exact placement, counted so that builds reproduce
     budget: float = 1.0  # of searches for layouts, orders and groups: part of what they may look at

@@ -32,6 +32,7 @@ from mmcc.planner.fusion.shared import Shared, mergeable
 from mmcc.planner.fusion.strips import COUNTS, Cut, Strips
 from mmcc.planner.memory.allocations import MemoryModel, bits
 from mmcc.planner.memory.layout import Layout
+from mmcc.planner.paging import copies_of
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.streaming.blocks import Price, StreamingChoices, WeightStreaming, all_resident
 
@@ -110,7 +111,7 @@ class Space:
         return self.costs[kernel].total(steps, calls, 1, 1.0)
 
     def cost(self, candidate: Candidate) -> float:
-        """Predicted work of a group, and what it costs in caches."""
+        """Predicted work of a group, what it costs in caches, and what it waits for slow memory."""
         if candidate.strips > 1 or candidate.tile or candidate.streaming is not None:
             return self._cost(candidate)
         members = candidate.after & ~candidate.before  # what else there is makes no difference
@@ -131,7 +132,7 @@ class Space:
             calls = iterations.get(k, self.shared.calls_alone(k) if len(kernels) == 1 else rows[k].steps)
             blocks = streaming.blocks(k) if streaming else 1
             total += costs[k].total(rows[k].steps, calls, strips, share, blocks)
-        return total + self._beyond_caches(kernels, cut, strips)
+        return total + self._besides(kernels, cut, strips, total)
 
     def backward_cost(self, kernel: int) -> float:
         """What a kernel alone costs more that goes from its last row to the first, if it need not."""
@@ -142,12 +143,12 @@ class Space:
         nodes = [self.model.kernels[k].node for k in bits(candidate.after & ~candidate.before)]
         return self.caches.cost(nodes) - sum(map(self.caches.least, nodes))
 
-    def _beyond_caches(self, kernels: Sequence[int], cut: Cut | None, strips: int) -> float:
-        if not self.request.caches:
-            return 0.0
-        nodes = {k: self.model.kernels[k].node for k in kernels}
-        shares = {node: cut.share(k) for k, node in nodes.items()} if cut else None
-        return self.caches.cost([*nodes.values()], shares, strips)
+    def _besides(self, kernels: Sequence[int], cut: Cut | None, strips: int, work: float) -> float:
+        """What a group costs in caches, and what its copies are waited for beside its work."""
+        nodes = [self.model.kernels[k].node for k in kernels]
+        waits = copies_of(self.graph, nodes).stalls(work, self.request.slow_cycles)
+        shares = {node: cut.share(k) for k, node in zip(kernels, nodes, strict=True)} if cut else None
+        return waits + (self.caches.cost(nodes, shares, strips) if self.request.caches else 0.0)
 
     def macs(self, candidate: Candidate) -> float:
         """Multiply-accumulates of a group, those at seams counted again."""
@@ -362,9 +363,8 @@ class Space:
         return self._tiled[key]
 
     def _price(self, calls: Mapping[int, int]) -> Price:
-        cost = self.costs
         block = {
-            k: cost[k].gather + cost[k].row * self.rows.kernels[k].steps + cost[k].call * count
+            k: (cost := self.costs[k]).gather + cost.row * self.rows.kernels[k].steps + cost.call * count
             for k, count in calls.items()
         }
         return Price(figure(self.request.cost, "staged_byte"), block)
@@ -375,8 +375,7 @@ class Space:
 
     def _may_be_cut(self, footprint: Footprint) -> bool:
         """True if a group may run in strips."""
-        group = footprint.group
-        members = sum(1 << k for k in group.kernels)
+        group, members = footprint.group, sum(1 << k for k in footprint.group.kernels)
         if self.request.recompute <= 1 or group.drained or members & self._ordered:
             return False
         return self.strips.allowed(members, group.line.last, group.inside, group.defined)
