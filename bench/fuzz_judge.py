@@ -21,7 +21,7 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Node
 from mmcc.ir.interpret import evaluate_tensors
 from mmcc.ir.ports import Port
-from mmcc.verification.agreement import true_array
+from mmcc.verification.graph_agreement import true_array
 from mmcc.verification.oracle import Oracle
 from mmcc.verification.samples import Sample
 from numpy.typing import NDArray

@@ -51,8 +51,10 @@ def _run(graph: Graph, node: Node) -> list[Node] | None:
 def _is_one_function(graph: Graph, node: Node) -> bool:
     """True if the node makes each element by a function that is the same for all samples."""
     constants = [graph.tensors[name].shape for name in node.inputs if graph.is_constant(name)]
+    if not node.op.traits.elementwise or len(node.outputs) > 1:  # a Split, say
+        return False
     rank = len(graph.tensors[node.output].shape)
-    return node.op.traits.elementwise and all(len(shape) < rank for shape in constants)
+    return all(len(shape) < rank for shape in constants)
 
 
 def _write(draft: Draft, run: list[Node]) -> None:
