@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* mmcc: weights in float16 (IEEE binary16), which are widened where they are used. float32 has every value of float16,
- * so whichever instruction widens a weight, it has the same bits. Rounding modes and flushing of denormal numbers of
+/* mmcc: weights in float16 (IEEE binary16), which are widened where they are used, and tensors that are converted.
+ * float32 has every value of float16, so whichever instruction widens one, it has the same bits. Rounding modes and flushing of denormal numbers of
  * float32 do not matter: what is subnormal in float16 is normal in float32. */
 #ifndef MMCC_HALVES_H
 #define MMCC_HALVES_H
@@ -23,6 +23,12 @@ MMCC_INLINE mmcc_float8 mmcc_load8_half(const uint16_t *from)
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)from));
 }
 
+#define MMCC_STORE8_HALF
+MMCC_INLINE void mmcc_store8_half(uint16_t *to, mmcc_float8 a)
+{
+    _mm_storeu_si128((__m128i *)(void *)to, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+}
+
 #elif defined(__aarch64__) && defined(__ARM_NEON) && defined(MMCC_SET4)
 
 MMCC_INLINE mmcc_float8 mmcc_load8_half(const uint16_t *from)
@@ -30,6 +36,12 @@ MMCC_INLINE mmcc_float8 mmcc_load8_half(const uint16_t *from)
     const float16x8_t codes = vreinterpretq_f16_u16(vld1q_u16(from));
     const mmcc_float8 a = {vcvt_f32_f16(vget_low_f16(codes)), vcvt_high_f32_f16(codes)};
     return a;
+}
+
+#define MMCC_STORE8_HALF
+MMCC_INLINE void mmcc_store8_half(uint16_t *to, mmcc_float8 a)
+{
+    vst1q_u16(to, vreinterpretq_u16_f16(vcvt_high_f16_f32(vcvt_f16_f32(a.low), a.high)));
 }
 
 #elif defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2) && defined(MMCC_SET4)
@@ -107,6 +119,18 @@ MMCC_INLINE mmcc_float8 mmcc_load8_half(const uint16_t *from)
 MMCC_INLINE mmcc_float8 mmcc_load8_half_aligned(const uint16_t *from)
 {
     return mmcc_load8_half(from);
+}
+#endif
+
+#if !defined(MMCC_STORE8_HALF)
+/* The nearest float16 of each, ties to even. */
+MMCC_INLINE void mmcc_store8_half(uint16_t *to, mmcc_float8 a)
+{
+    float values[8];
+    mmcc_store8(values, a);
+    for (int32_t i = 0; i < 8; ++i) {
+        to[i] = mmcc_to_half(values[i]);
+    }
 }
 #endif
 

@@ -85,4 +85,9 @@ MMCC_INLINE float mmcc_of_half(uint16_t code)
     return mmcc_of_narrow(code, 10, 15, 15, 0x7C00u, 1u, 0u);
 }
 
+MMCC_INLINE uint16_t mmcc_to_half(float x)
+{
+    return (uint16_t)mmcc_to_narrow(x, 10, 15, 15, 0x7BFFu, 0x7C00u, 0x7E00u, 0u);
+}
+
 #endif

@@ -60,6 +60,7 @@ class CompileOptions(TypedDict, total=False):
     stream: str  # "INPUT:AXIS", or "INPUT:AXIS:ROWS": hop by hop along this axis
     window: int  # newest rows that are seen by what needs the whole sequence
     float_io: bool  # keep float inputs and outputs of a quantized model
+    fp16_math: bool  # layers between tensors in float16 may have their sums in float16
     threads: int  # that kernels are cut for, in chunks that a function of the caller's has made
     background_moves: bool  # buffers may go between memories while the model computes, through callbacks
     weights_in_ram: bool  # init copies weights to what `ram` leaves; if not given, where flash is slower

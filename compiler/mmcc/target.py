@@ -35,7 +35,7 @@ COST_KEYS = frozenset(
     + [
         f"{kind}{of}_{what}"
         for kind in LAYER_KINDS
-        for of in ("", "_float")
+        for of in ("", "_float", "_fp16")
         for what in ("mac", "output", "input")
     ]
 )
@@ -110,6 +110,7 @@ class Target:
     memory: tuple[Region, ...] = (SRAM,)  # where arenas may be, best first
     cache: tuple[Cache, ...] = ()  # before all memory, the smallest first; that plans are chosen by
     weights_cost: float = 0.0  # cycles for a byte of weights where the linker puts them; 0: not known
+    fp16_math: bool = False  # kernels in float16 pay: the flags let the compiler use arithmetic of it
     small_frames: bool = False  # kernels take less stack, and are slower: so with --ram min
 
     @property

@@ -107,6 +107,14 @@ ELSEWHERE = {
     "'--data with samples as the model takes them; --mean and --std scale images'": (
         "test_quantize.py::test_data_that_nothing_can_be_learned_from_is_refused"
     ),
+    "driver/half_layers.py: "
+    "f'-t {known}; without the option float16 is computed in float32, to more digits'": (
+        "test_fp16.py::test_a_package_with_sums_in_float16_is_verified"
+    ),
+    "driver/half_layers.py: "
+    "'leave it out; or convert the model to float16 before: its tensors are what decides'": (
+        "test_fp16.py::test_what_has_no_arithmetic_or_no_layers_in_float16_is_refused"
+    ),
     "cli/bench.py: 'add --on qemu'": "test_hints_of_boards.py::test_a_profile_is_made_in_qemu",
 }
 

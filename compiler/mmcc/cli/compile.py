@@ -60,6 +60,12 @@ STACK_FROM = {
     help="Make it at home there, with a sample application; repeatable.",
 )
 @click.option("--float-io", is_flag=True, help="Keep float inputs and outputs of a quantized model.")
+@click.option(
+    "--fp16-math",
+    is_flag=True,
+    help="Convolutions and dense layers between tensors in float16 have their sums in float16, too: faster, "
+    "and less exact.",
+)
 @sizes_and_inputs
 @click.option(
     "--stream",
@@ -176,6 +182,7 @@ def compile_options(given: dict[str, Any]) -> CompileOptions:
         time_limit=given["time_limit"],
         packages=given["packages"],
         float_io=given["float_io"],
+        fp16_math=given["fp16_math"],
         dump=given["dump"],
         background_moves=given["background_moves"],
         threads=given["threads"],

@@ -69,6 +69,7 @@ OPTIONAL_HEADERS = (
     "mmcc_floats.h",
     "mmcc_winograd.h",
     "mmcc_halves.h",
+    "mmcc_fp16.h",
 )
 
 

@@ -23,12 +23,14 @@ from mmcc.ir.module import Entry, Module
 from mmcc.ir.program import Constant
 from mmcc.ir.types import Tensor
 from mmcc.kernels.portable.elementwise_float import decoding
+from mmcc.ops.half_layers import has_half_layer
 from mmcc.ops.overflow import has_factors, may_overflow, overflows_unseen
 
 SEED = 0x2545F491
 MOST_VALUES = 256  # checked of an output
 MOST_MACS = 100_000_000  # of a model whose outputs numpy can compute while one waits
 FLOAT_TOLERANCE = 1e-4  # of the output's largest magnitude
+ROUNDED_SUMS = 2.0**-5  # of it, where sums are float16 on the target: numpy's are not
 ROUNDINGS = 8  # of a 16-bit float: each node rounds, and one that rounds otherwise is seen behind it
 
 
@@ -87,8 +89,9 @@ def _checked(graph: Graph, text: EntryText, of_several: bool) -> Checked:
     begin = f"{text.name}_" if of_several else ""
     unknown = _undecided(graph, tensors)
     outputs = [(text, port.tensor) for text, port in zip(text.outputs, graph.outputs, strict=True)]
+    least_share = ROUNDED_SUMS if has_half_layer(graph) else 0.0
     vectors = (
-        _vector(f"{begin}{output.index}", output, tensors[name])
+        _vector(f"{begin}{output.index}", output, tensors[name], least_share)
         for output, name in outputs
         if name not in unknown
     )
@@ -149,7 +152,7 @@ def _as(dtype: ElementType, numbers: NDArray[np.uint32]) -> NDArray[Any]:
     return ((numbers >> 24).astype(np.int64) - 128).astype(dtype.numpy)
 
 
-def _vector(name: str, port: PortText, output: NDArray[Any]) -> Vector:
+def _vector(name: str, port: PortText, output: NDArray[Any], least_share: float) -> Vector:
     flat = np.ascontiguousarray(output).reshape(-1)
     step = -(-flat.size // MOST_VALUES)
     picked = np.ascontiguousarray(flat[::step])
@@ -158,7 +161,7 @@ def _vector(name: str, port: PortText, output: NDArray[Any]) -> Vector:
     share = ROUNDINGS * 2.0**-dtype.code.fraction if halves and dtype.code else FLOAT_TOLERANCE
     floats = dtype == ElementType.F32 or halves
     largest = float(np.abs(flat[np.isfinite(flat)]).max(initial=0)) if floats else 0.0
-    tolerance = share * largest + 1e-6
+    tolerance = max(share, least_share) * largest + 1e-6
     rows = tuple(c_values(Constant("", picked)))
     shown = float_literal(float(np.float32(tolerance))) if floats else ""
     decoded = decoding(dtype) if halves else None

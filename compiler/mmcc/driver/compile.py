@@ -19,6 +19,7 @@ from mmcc.codegen.arenas import arena_texts
 from mmcc.driver.ask import plan_request
 from mmcc.driver.build import MEASURE, Built, Job
 from mmcc.driver.by_hops import kernels_of_hops
+from mmcc.driver.half_layers import check_half_layers
 from mmcc.driver.load import load_model
 from mmcc.driver.memories import linked_limit
 from mmcc.driver.options import CompileOptions, Progress, prefix_of, silent
@@ -112,6 +113,8 @@ def compile_module(
         target = replace(target, small_frames=True)
     prefix = prefix_of(options, model)
     check_output(out)
+    if options.fp16_math:
+        check_half_layers(module, target)
     faults = check_module(module)
     assert not faults, "a module that makes no sense:\n" + "\n".join(faults)
     outside = options.io == "external"
@@ -200,6 +203,7 @@ def _record(job: Job, built: Built, bench: Path, kept: tuple[KeptState, ...]) ->
         keeps=bool(job.module.states),
         calls_back=calls_back(built.generated),
         float_io=options.float_io,
+        fp16_math=options.fp16_math,
         io=options.io,
         stream=job.streaming,
         entries=tuple(map(_ports, job.module.entries, built.program.entries)),

@@ -187,7 +187,8 @@ def _optimized(
         """Weights that training changes, or that functions of the user's read."""
         return training or any(rule.takes(node) for rule in options.handoff)
 
-    graph = replace(optimize(imported, float_io=options.float_io, wide=wide), learned=None)
+    optimized = optimize(imported, float_io=options.float_io, fp16_math=options.fp16_math, wide=wide)
+    graph = replace(optimized, learned=None)
     faults = check_final(graph)
     assert not faults, "the passes made a graph that makes no sense:\n" + "\n".join(faults)
     if options.states or options.initial:

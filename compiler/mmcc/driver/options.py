@@ -53,6 +53,7 @@ class CompileOptions:
     time_limit: float = TIME_LIMIT
     threads: int = 1  # of the caller's, that kernels are cut for
     float_io: bool = False
+    fp16_math: bool = False  # layers between tensors in float16 may have their sums in float16
     background_moves: bool = False  # buffers may be moved while the model computes, through callbacks
     weights_in_ram: bool | None = None  # init copies weights to RAM; None: to what --ram leaves, if that pays
     stack: int = 0  # a bound the user vouches for; the toolchain is then not needed

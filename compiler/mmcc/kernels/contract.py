@@ -31,10 +31,12 @@ from mmcc.kernels.blocks import pack_block, part
 from mmcc.kernels.loads import about_passes, constant_passes, input_loads
 from mmcc.kernels.scratch import scratch_bytes
 from mmcc.kernels.select import kernel_use
+from mmcc.kernels.simd.conv_float import VARIANT as SIMD
 from mmcc.kernels.tilings import planning_site, tilings, whole_size
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
 from mmcc.ops.elementwise import Cast
+from mmcc.ops.half_layers import has_half_kernel, sums_in_halves
 from mmcc.ops.indexing import TakeLines
 from mmcc.ops.int8_to_float import ConvInt8ToFloat
 from mmcc.ops.layers import HALVES, WithHalves
@@ -130,7 +132,7 @@ def contract(
     CompileError MM203 if an operand or a result is of a type that no kernel knows.
     """
     node = graph.nodes[index]
-    _check_types(graph, node)
+    _check_types(graph, node, target)
     use = kernel_use(node.op, planning_site(graph, index, target))
     passes = constant_passes(use, nest_of(graph, node)) if fetch else 0.0
     if block_limit:
@@ -206,7 +208,9 @@ def contracts(
     return tuple(contract(graph, index, target, block_limit, fetch=fetch, parts=parts) for index in nodes)
 
 
-def _check_types(graph: Graph, node: Node) -> None:
+def _check_types(graph: Graph, node: Node, target: Target) -> None:
+    if _sums_in_halves(graph, node, target):
+        return
     for k, name in enumerate((*node.inputs, *node.outputs)):
         dtype = graph.tensors[name].dtype
         half = k == HALVES and isinstance(node.op, WithHalves) and graph.is_constant(name)
@@ -219,6 +223,16 @@ def _check_types(graph: Graph, node: Node) -> None:
                 exit=Exit.UNSUPPORTED,
                 at=node.where,
             )
+
+
+def _sums_in_halves(graph: Graph, node: Node, target: Target) -> bool:
+    """True of a layer that is float16 altogether, and for which the target has kernels."""
+    dtypes = {graph.tensors[name].dtype for name in (*node.inputs, *node.outputs)}
+    if dtypes != {ElementType.F16} or SIMD not in target.kernels:
+        return False
+    if not sums_in_halves(node.op, ElementType.F16) or not all(map(graph.is_constant, node.inputs[1:])):
+        return False
+    return has_half_kernel(node.op, graph.tensors[node.inputs[1]].shape)
 
 
 def takes_narrow(op: Op) -> bool:

@@ -79,7 +79,8 @@ class Conv:
     """y[oh,ow,oc] = act(b[oc] + sum over kh,kw,ic of x[ih,iw,ic] * w[oc,kh,kw,ic]), float.
 
     Operands: x [H,W,IC], w [OC,KH,KW,IC/groups], b [OC]. Samples outside x count as 0.
-    Constant w may be float16, whose values count as they are.
+    Constant w may be float16, whose values count as they are. Where all operands are float16, so is the
+    result, and sums may be rounded to float16 from product to product.
     """
 
     window: Window
@@ -99,7 +100,8 @@ class Conv:
 
     def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, w, b = inputs
-        return (activate(correlate(self.window.taps(x, 0), widened(w), self.groups) + b, self.activation),)
+        sums = correlate(self.window.taps(widened(x), 0), widened(w), self.groups) + widened(b)
+        return (activate(sums, self.activation).astype(x.dtype, copy=False),)
 
     def __str__(self) -> str:
         groups = f" g{self.groups}" if self.groups > 1 else ""

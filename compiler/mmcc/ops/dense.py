@@ -49,7 +49,8 @@ def dense_nest(x: Shape, w: Shape, per_channel: int) -> Nest:
 class Dense:
     """y[.., n] = act(b[n] + sum over k of x[.., k] * w[n, k]), float.
 
-    Operands: x [K] or [M,K], w [N,K], b [N]. Constant w may be float16, whose values count as they are.
+    Operands: x [K] or [M,K], w [N,K], b [N]. Constant w may be float16, whose values count as they are. Where
+    all are float16, so is the result, and sums may be rounded to float16 from product to product.
     """
 
     activation: Activation | None = None
@@ -66,8 +67,8 @@ class Dense:
 
     def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, w, b = inputs
-        w = widened(w)
-        return (activate((x @ w.T + b).astype(x.dtype), self.activation),)
+        sums = widened(x) @ widened(w).T + widened(b)
+        return (activate(sums, self.activation).astype(x.dtype),)
 
     def __str__(self) -> str:
         return f"dense<{self.activation}>" if self.activation else "dense"

@@ -82,6 +82,7 @@ class Package:
     keeps: bool  # something lives from call to call: the package has a reset
     calls_back: bool  # it calls functions of the caller's, for rows, weights, moves or pages: not in `stack`
     float_io: bool
+    fp16_math: bool  # sums may be float16
     io: str
     stream: Streaming | None  # of a package that runs hop by hop
     entries: tuple[EntryPorts, ...]
@@ -161,6 +162,7 @@ class Package:
             "keeps": self.keeps,
             "calls_back": self.calls_back,
             "float_io": self.float_io,
+            "fp16_math": self.fp16_math,
             "io": self.io,
             "stream": None if self.stream is None else asdict(self.stream),
             "entries": [_entry_out(entry) for entry in self.entries],

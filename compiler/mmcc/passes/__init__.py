@@ -20,6 +20,7 @@ from mmcc.passes.fold_pad import fold_pad
 from mmcc.passes.fuse_activation import fuse_activation
 from mmcc.passes.fuse_gate import fuse_gate
 from mmcc.passes.fuse_norm import fuse_norm
+from mmcc.passes.half_layers import compute_in_halves
 from mmcc.passes.integer16 import quantize_16
 from mmcc.passes.keep_halves import keep_halves
 from mmcc.passes.lookup import join_lookups
@@ -77,15 +78,26 @@ def _no_node(_: Node) -> bool:
     return False
 
 
-def optimize(graph: Graph, *, float_io: bool = False, wide: Callable[[Node], bool] = _no_node) -> Graph:
+def optimize(
+    graph: Graph,
+    *,
+    float_io: bool = False,
+    fp16_math: bool = False,
+    wide: Callable[[Node], bool] = _no_node,
+) -> Graph:
     """Run all passes, to the form that the planner takes; `float_io` keeps float inputs and outputs float.
 
-    Weights of nodes that are to be `wide` are float32, also where the file has them in float16.
+    With `fp16_math`, layers between tensors in float16 may have their sums in float16. Weights of nodes that
+    are to be `wide` are float32, also where the file has them in float16.
     Its warnings say what became float or larger.
     """
-    done = graph = with_optimized_bodies(graph, lambda body: optimize(body, float_io=True, wide=wide))
+    done = graph = with_optimized_bodies(
+        graph, lambda body: optimize(body, float_io=True, fp16_math=fp16_math, wide=wide)
+    )
     for step in PASSES:
         if not (float_io and step is quantize_ports):
             done = step(done)
     done = keep_halves(done, wide)  # behind all that reads weights
+    if fp16_math:
+        done = compute_in_halves(done, wide)
     return replace(done, warnings=done.warnings + costs(graph, done))

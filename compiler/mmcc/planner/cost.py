@@ -19,6 +19,7 @@ from mmcc.ir.plan import Group, Plan
 from mmcc.ir.regions import Place, Region
 from mmcc.ir.types import geometry
 from mmcc.ops.conv import Conv
+from mmcc.ops.half_layers import sums_in_halves
 from mmcc.ops.winograd import in_tiles
 from mmcc.planner.fusion.schedule import Sources, Spans, batches, strip_columns
 
@@ -98,7 +99,9 @@ def quantities(graph: Graph, node: Node) -> dict[str, float]:
     nest = nest_of(graph, node)
     if not nest.macs:
         return {f"{node.op.kernel}_element": nest.iterations}
-    kind = mac_kind(nest) + ("_float" if graph.tensors[node.inputs[0]].dtype.is_float else "")
+    dtype = graph.tensors[node.inputs[0]].dtype
+    halves = sums_in_halves(node.op, dtype)
+    kind = mac_kind(nest) + ("_fp16" if halves else "_float" if dtype.is_float else "")
     counts: dict[str, float] = {f"{kind}_mac": nest.macs, f"{kind}_output": prod(nest.write.shape)}
     if not kind.startswith("depthwise"):
         counts[f"{kind}_input"] = nest.macs / nest.write.shape[-1]

@@ -21,6 +21,7 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.op import Op
 from mmcc.ir.types import geometry
+from mmcc.ops.half_layers import HalfLayer, rounding_of_sums, sums_in_halves
 from mmcc.ops.overflow import FLOAT_MAX, may_overflow, overflows_unseen
 from mmcc.ops.recurrent import Recurrent
 from mmcc.ops.reduce import Reduce
@@ -196,6 +197,10 @@ def allowance(
     least = max(least, _lost(node.op, operands))
     gap = np.abs(mine - flat)
     near = fine | (gap <= least + RELATIVE * largest if is_float else gap == 0)
+    if isinstance(node.op, HalfLayer) and sums_in_halves(node.op, ElementType.of(operands[0])):
+        x, w, b = operands
+        rounding = rounding_of_sums(node.op, x, w, b).reshape(-1)
+        near |= (gap <= rounding) | np.isinf(rounding)
     if not near.all():
         near |= overflows_unseen(node.op, operands, flat.size)
     if near.all():

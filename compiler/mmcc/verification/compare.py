@@ -299,6 +299,7 @@ def loaded_as_planned(package: Package, model: Path) -> Loaded:
         states={state.port.onnx_name: state.output for state in package.states},
         initial={state.port.onnx_name: state.first for state in package.states},
         float_io=package.float_io,
+        fp16_math=package.fp16_math,
         io=package.io,
         stream="" if stream is None else f"{stream.input}:{stream.axis}:{stream.hop}",
         window=0 if stream is None else stream.window,

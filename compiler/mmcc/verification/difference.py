@@ -16,6 +16,7 @@ from mmcc.verification.samples import Sample
 Array = NDArray[Any]
 MOST = float(np.finfo(np.float64).max)  # what is no number is this far from one
 FLOAT_RELATIVE = 1e-4  # of an output's largest value, end to end; per operator it is 1e-5
+FP16_RELATIVE = 2.0**-6  # the same, where sums may be float16 on one side
 INT8_RELATIVE = 0.2  # of an output's largest value, end to end, if the decision is the same
 
 
@@ -29,6 +30,7 @@ class OutputDifference:
     relative: float  # the largest gap over the largest expected magnitude
     wrong: int  # values that differ by a step, or by more than a float may
     agreeing: int  # samples whose largest value is at the same place
+    rounded_sums: bool = False  # those of layers may be float16
 
     @property
     def same(self) -> bool:
@@ -38,13 +40,16 @@ class OutputDifference:
     @property
     def near(self) -> bool:
         """End to end: floats within rounding, int8 as near as ONNX Runtime to itself, other integers equal.
+        Where sums may be float16, floats as near as that makes them.
 
         One step more or less in a pool, where the exact mean lies between two steps, may become several at
         the output; the true test of int8 is node by node.
         """
+        same_top = self.agreeing >= 0.99 * len(self.gaps)
+        if self.steps is None and self.rounded_sums:
+            return self.relative <= FP16_RELATIVE or (same_top and self.relative <= INT8_RELATIVE)
         if self.steps is None or not self.quantized or not self.steps.size:
             return self.same
-        same_top = self.agreeing >= 0.99 * len(self.gaps)
         return bool(self.steps.mean() <= 1.0) or (same_top and self.relative <= INT8_RELATIVE)
 
 
@@ -117,7 +122,12 @@ def compare(package: Package, got: Sequence[Sample], want: Sequence[Sample]) -> 
         steps = np.rint(np.minimum(gaps / step, 2.0**62)) if counted else None
         relative = min(worst / largest, MOST) if largest > worst / MOST else worst
         wrong = gaps > FLOAT_RELATIVE * max(largest, 1e-12) if steps is None else steps > 0
-        found.append(OutputDifference(gaps, steps, quant is not None, relative, int(wrong.sum()), agreeing))
+        quantized = quant is not None
+        found.append(
+            OutputDifference(
+                gaps, steps, quantized, relative, int(wrong.sum()), agreeing, rounded_sums=package.fp16_math
+            )
+        )
     return Difference(tuple(found))
 
 

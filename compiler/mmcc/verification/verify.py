@@ -238,8 +238,9 @@ def _to_here(
 
 def _may_differ(package: Package, options: VerifyOptions) -> bool:
     """Whether integers on another machine may be others than here: where functions of the user's compute
-    nodes, and where floats, of which machines have other last bits, are rounded to integers."""
-    if package.handoffs:
+    nodes, and where floats, of which machines have other last bits, are rounded to integers. Floats are where
+    sums are float16 there, and float32 here."""
+    if package.handoffs or package.fp16_math:
         return True
     return _has_model(package, options) and rounds_floats(package, find_model(package, options.model))
 

@@ -103,9 +103,11 @@ def cast(op: Cast, site: Site) -> KernelUse:
     source = site.inputs[0].dtype
     types = (("source", source.ctype), ("type", op.dtype.ctype))
     codes = (("of", decoding(source)), ("to", _encoding(op)))
+    both = {source, op.dtype} == {ElementType.F16, ElementType.F32}
+    halves = both and "simd" in site.target.kernels and most_at_once(site) > 0
     return KernelUse(
         "cast",
-        (*types, *codes),
+        (*types, *codes, ("halves", halves)),
         (("x", site.read(0)), ("y", site.output.where()), ("channels", site.output.geometry[2])),
     )
 

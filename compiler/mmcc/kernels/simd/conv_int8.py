@@ -17,13 +17,13 @@ from mmcc.kernels.select import Site, variant_layer
 from mmcc.kernels.window import row_bound, views, window_fields
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
+from mmcc.ops.half_layers import TAP_LIMIT
 from mmcc.ops.window import Window
 
 VARIANT = "simd"
 BLOCK = 16  # filters or channels of a block
 QUAD = 4  # values that one step multiplies
 PATCH_LIMIT = 512  # bytes of a window that may be gathered on the stack
-TAP_LIMIT = 64  # taps of a window whose addresses may be listed on the stack
 DEPTHWISE_LIMIT = 8  # rows and columns of a depthwise window
 SPAN_LIMIT = 12  # columns under the pixels of a depthwise tile
 MOST_RIGHT = 31  # of a high word: more gives the same
