@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mmcc: weights in float16 (IEEE binary16), which are widened where they are used, and tensors that are converted.
- * float32 has every value of float16, so whichever instruction widens one, it has the same bits. Rounding modes and flushing of denormal numbers of
- * float32 do not matter: what is subnormal in float16 is normal in float32. */
+ * float32 has every value of float16, so whichever instruction widens one, it has the same bits. Rounding modes and
+ * flushing of denormal numbers of float32 do not matter: what is subnormal in float16 is normal in float32. */
 #ifndef MMCC_HALVES_H
 #define MMCC_HALVES_H
 
