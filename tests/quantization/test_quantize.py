@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -164,8 +165,9 @@ def test_16x8_is_called_so_and_its_flash_is_that_of_a_compile(data, tmp_path):
 
 @pytest.mark.quick
 def test_a_float_compile_says_what_int8_would_save_and_what_was_assumed(tmp_path):
-    result = run("compile", MODEL, "--no-self-check", "-o", tmp_path / "c")
-    assert "mmcc quantize" in result.output
+    spaced = shutil.copy(MODEL, tmp_path / "my digits.onnx")
+    result = run("compile", spaced, "--no-self-check", "-o", tmp_path / "c")
+    assert f"mmcc quantize '{spaced}' --data" in result.output
     assert "no --target" in result.output
     result = run(
         "compile", DIGITS / "digits_int8.onnx", "-t", "host", "--no-self-check", "-o", tmp_path / "d"

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -57,3 +59,23 @@ def test_callbacks_of_the_bench_have_room_besides(target: str, tmp_path: Path) -
     assert len(names) == 2
     bounds = stack_bounds(elf, [], names, board).values()
     assert 0 < max(bound.bytes for bound in bounds) <= CALLBACKS_STACK
+
+
+@pytest.mark.parametrize(
+    ("target", "io", "weights"), [("rv32imac", "rows", "staged"), ("aarch64", "external", "")]
+)
+def test_the_bench_takes_none_of_the_limit(
+    target: str, io: Literal["rows", "external"], weights: Literal["staged", ""], tmp_path: Path
+) -> None:
+    """Its own variables (a copy that was begun, the caller's inputs) lie apart: a package that needs all of
+    its limit runs."""
+    ready(target)
+    nodes = [helper.make_node("MatMul", ["x", "v"], ["h"]), helper.make_node("MatMul", ["h", "w"], ["y"])]
+    constants = {"v": np.ones((9, 40), np.float32), "w": np.ones((40, 3), np.float32)}
+    path = save(model_of(nodes, {"x": np.zeros((1, 9), np.float32)}, ["y"], constants), tmp_path)
+    options = CompileOptions(target=target, io=io, weights=weights, least_ram=True, self_check=False)
+    least = compile_model(path, tmp_path / "c", options).report["ram"]["total"]
+    compile_model(path, tmp_path / "c", replace(options, least_ram=False, ram=least))
+    package = load_package(tmp_path / "c")
+    assert package.ram == least
+    bench_qemu(tmp_path / "c", package)

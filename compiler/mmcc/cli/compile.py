@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,7 +214,7 @@ def _smaller(model: Path, graph: Graph) -> Iterator[str]:
     yield (
         f"float32: in int8, layer by layer, the arena would take about {saving.arena_int8:,} bytes instead "
         f"of {saving.arena:,}, and constants {saving.constants_int8:,} instead of {saving.constants:,}: "
-        f"mmcc quantize {printable(str(model))} --data CALIBRATION"
+        f"mmcc quantize {shlex.quote(printable(str(model)))} --data CALIBRATION"
     )
 
 

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmcc.toolchain.elf import BENCH
+
 _ROW = re.compile(r" *(?:-|[0-9a-f]+) +[0-9a-f]+ +([0-9a-f]+) ( *)(\S.*)$")
 _LEVEL = 8  # columns by which a piece is indented below its section, and a symbol below its piece
 
@@ -47,11 +49,12 @@ def section_bytes(rows: tuple[Row, ...], prefix: str) -> int:
 
 
 def variable_bytes(rows: tuple[Row, ...], objects: frozenset[str]) -> int:
-    """Bytes of the variables that come from these objects."""
+    """Bytes of the variables that come from these objects, but for those of the test bench."""
     return sum(
         row.bytes
         for row in rows
         if row.level == 1
         and row.section.startswith((".data", ".bss"))
         and row.name.partition(":(")[0] in objects
+        and not row.name.partition(":(")[2].startswith(BENCH)
     )
