@@ -28,6 +28,27 @@ def test_functions_are_inlined(tmp_path):
     fails(model, tmp_path, "MM102", "calls itself")
 
 
+def chained(count, last):
+    """Functions of which each calls the next, and the last one another."""
+    names = [f"F{k}" for k in range(count)]
+    model = small(node("F0", ["x"], ["t"], domain="mine"), node("Relu", ["t"], ["y"]))
+    sets = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+    model.opset_import.append(sets[1])
+    for name, called in zip(names, [*names[1:], last], strict=True):
+        domain = "mine" if called in names else ""
+        body = [node(called, ["a"], ["b"], domain=domain)]
+        model.functions.append(helper.make_function("mine", name, ["a"], ["b"], body, sets))
+    return model
+
+
+def test_how_a_function_comes_to_call_itself_is_said(tmp_path):
+    fails(chained(4, "F1"), tmp_path, "MM102", 'function "F1" calls itself through "F2", "F3"')
+    many = 'calls itself through "F1", "F2", "F3", "F4", "F5", "F6", "F7", ..., "F19"'
+    fails(chained(20, "F0"), tmp_path, "MM102", many)
+    fails(chained(60, "Neg"), tmp_path, "MM102", "by more than 50 others, one by the other")
+    assert len(import_model(save(chained(40, "Neg"), tmp_path)).nodes) == 2
+
+
 @pytest.mark.parametrize("own", [13, 18, 21])
 def test_functions_of_another_operator_set_are_inlined(own, tmp_path):
     """Abs, Add and Cast only learned types since 13; onnx leaves the calls of such functions, silently."""

@@ -283,6 +283,18 @@ WRONG = {
         node("SequenceInsert", ["f", "a"], ["g"]),
         node("SequenceAt", ["g", "zero"], ["y"]),
     ],
+    "MM104 a tensor of f32 into a sequence of i64": [
+        node("SequenceEmpty", [], ["e"], dtype=TensorProto.INT64),
+        node("SequenceInsert", ["e", "a"], ["g"]),
+        node("SequenceAt", ["g", "zero"], ["y"]),
+    ],
+    "MM104 a tensor of f32 into a sequence of i32": [
+        node("Cast", ["b"], ["c"], to=TensorProto.INT32),
+        node("SequenceConstruct", ["c"], ["s"]),
+        node("SequenceErase", ["s"], ["e"]),
+        node("SequenceInsert", ["e", "a"], ["g"]),
+        node("SequenceAt", ["g", "zero"], ["y"]),
+    ],
     "MM104 operand 0 is a tensor, not a sequence": [node("SequenceAt", ["a", "zero"], ["y"])],
     'MM104 operand "list" is a sequence of tensors, which Relu does not take': [
         *LIST,

@@ -120,6 +120,38 @@ def positions_in_a_list(folder, _):
     mmcc("check", folder / "cut.onnx")
 
 
+@follows("frontend/problems.py: CUT_OFF", "frontend/sequences.py: AS_OUTPUTS")
+def what_code_of_yours_can_do(folder, _):
+    """A list of too many tensors, rows that may not be there, and a list as output; and what helps."""
+
+    def parts(count, *behind, out):
+        nodes = [node("Relu", ["x"], ["r"]), node("SplitToSequence", ["r", "one"], ["list"], axis=0), *behind]
+        given, constants = {"x": np.ones((count, 2), np.float32)}, {"one": np.array(1, np.int64)}
+        return save(onnx.shape_inference.infer_shapes(model_of(nodes, given, [out], constants)), folder)
+
+    cut = "ending the model before it (onnx.utils.extract_model)"
+    long = parts(5000, node("SequenceAt", ["list", "one"], ["y"]), out="y")
+    assert cut in mmcc("check", long, exit=4)
+    onnx.utils.extract_model(str(long), str(folder / "cut.onnx"), ["x"], ["r"])
+    mmcc("check", folder / "cut.onnx")
+
+    select = node("NonMaxSuppression", ["boxes", "scores", "most"], ["found"])
+    given = {"boxes": np.ones((1, 6, 4), np.float32), "scores": np.ones((1, 1, 6), np.float32)}
+    last = node("Gather", ["found", "place"], ["y"], axis=0)
+    constants = {"most": np.array(2, np.int64), "place": np.array(-1, np.int64)}
+    model = model_of([select, last], given, ["y"], constants, opset=13)
+    assert cut in mmcc("check", save(model, folder), exit=4)
+    mmcc(
+        "check", save(model_of([select], given, ["found"], {"most": np.array(2, np.int64)}, opset=13), folder)
+    )
+
+    listed = onnx.load(parts(3, out="list"))
+    listed.graph.output[0].CopyFrom(helper.make_tensor_sequence_value_info("list", TensorProto.FLOAT, None))
+    assert "its tensors as outputs of their own, or one of all" in mmcc("check", save(listed, folder), exit=4)
+    mmcc("check", parts(3, node("ConcatFromSequence", ["list"], ["y"], axis=0), out="y"))
+    mmcc("check", parts(3, node("SequenceAt", ["list", "one"], ["y"]), out="y"))
+
+
 @follows("frontend/functions.py: 'exporting both for one operator set'")
 def a_function_of_another_operator_set(folder, _):
     """Axes of ReduceMean are an attribute in operator set 17, and an operand in that of the model, 18."""

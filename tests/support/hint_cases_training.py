@@ -80,3 +80,31 @@ def parameters_without_values(folder, _):
     assert "--bind w=FILE.npy" in mmcc(*options, exit=2)
     np.save(folder / "w.npy", WEIGHTS["w"])
     mmcc(*options, "--bind", f"w={folder / 'w.npy'}")
+
+
+@follows("frontend/training_steps.py: HINT", "driver/imported_step.py: HINT")
+def steps_that_are_not_known(folder, _):
+    """An optimizer that no step of ours is, another gradient than that of the loss; and the model itself."""
+    given = X | {"t": X["x"]}
+    loss = [*NODES, node("Sub", ["y", "t"], ["d"]), node("Mul", ["d", "d"], ["q"])]
+    loss.append(node("ReduceMean", ["q"], ["loss"], keepdims=0))
+    domain = "ai.onnx.preview.training"
+    of_loss = node("Gradient", ["w"], ["g"], domain=domain, xs=["w"], y="loss")
+    nesterov = {"alpha": 0.8, "beta": 1.0, "mode": "nesterov", "norm_coefficient": 0.5}
+    names = ["rate", "count", "w", "g", "kept"]
+    momentum = node("Momentum", names, ["w_out", "kept_out"], domain=domain, **nesterov)
+    states = {"rate": np.zeros(1, np.float32), "count": np.zeros((), np.int64), "kept": WEIGHTS["w"]}
+    steps = (
+        ([*loss, of_loss, momentum], given | states, ["loss", "w_out", "kept_out"]),
+        (
+            [*loss, node("Sub", ["w", "w"], ["g"]), node("SGD", ["w", "g"], ["w_out"])],
+            given,
+            ["loss", "w_out"],
+        ),
+    )
+    options = ("-o", folder / "out", "--stack", "1024", "--no-self-check")
+    for nodes, inputs, outputs in steps:
+        model = model_of(nodes, inputs, outputs, WEIGHTS)
+        model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
+        assert "mmcc train on the model for inference" in mmcc("train", save(model, folder), *options, exit=4)
+    mmcc("train", save(model_of(NODES, X, ["y"], WEIGHTS), folder), *options)

@@ -28,15 +28,28 @@ def follows(*keys):
 
 
 def hints():
-    """(file: expression) of every hint in the source."""
+    """(file: expression) of every hint in the source; a constant is of the file that it is from."""
     for path in sorted(ROOT.rglob("*.py")):
         file = path.relative_to(ROOT).as_posix()
-        for scope in ast.walk(ast.parse(path.read_text())):
+        tree = ast.parse(path.read_text())
+        imported = _imported(tree)
+        for scope in ast.walk(tree):
             if isinstance(scope, (ast.FunctionDef, ast.Module)):
                 for expression in _hints_in(scope):
                     text = ast.unparse(expression)
                     if text not in PASSED_ON:
-                        yield f"{file}: {text}"
+                        yield imported.get(text, f"{file}: {text}")
+
+
+def _imported(tree):
+    """(file: name) of what a file has from others of the compiler, by its own name for it."""
+    found = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    return {
+        alias.asname
+        or alias.name: f"{(node.module or '').removeprefix('mmcc.').replace('.', '/')}.py: {alias.name}"
+        for node in found
+        for alias in node.names
+    }
 
 
 def _hints_in(scope):
@@ -55,7 +68,7 @@ def _hints_in(scope):
             if isinstance(expression, ast.Lambda):  # found only when somebody asks
                 yield expression.body
                 continue
-            if not isinstance(expression, ast.Name):
+            if not isinstance(expression, ast.Name) or expression.id.isupper():
                 yield expression
                 continue
             for assigned in own:

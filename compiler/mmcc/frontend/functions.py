@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 import onnx
 from onnx import FunctionProto, ModelProto, inliner
@@ -24,6 +24,9 @@ GAINS = 7  # operator sets before it had attributes whose absence meant somethin
 GROWTH = 4  # inlining functions may make this many times the nodes in the file, and
 GROWN_NODES, GROWN_BYTES = 20_000, 64 * 2**20  # these many more
 
+MAX_CALLS = 50  # functions that call one another
+TOLD = 8  # names of functions in a message
+
 Calls = dict[tuple[str, str], list[tuple[str, str]]]  # for each function, what its nodes call
 
 
@@ -33,20 +36,23 @@ def inlined(model: ModelProto) -> ModelProto:
         (function.domain, function.name): [(node.domain, node.op_type) for node in nodes_below(function.node)]
         for function in model.functions
     }
-    state: dict[tuple[str, str], int] = {}  # 1: being visited, 2: done
+    done: set[tuple[str, str]] = set()
 
-    def visit(name: tuple[str, str], depth: int) -> None:
-        if name not in calls or state.get(name) == 2:
+    def visit(name: tuple[str, str], path: tuple[tuple[str, str], ...]) -> None:
+        if name not in calls or name in done:
             return
-        if state.get(name) == 1 or depth > 50:
-            raise bad_model("MM102", f'function "{printable(name[1])}" calls itself, or too deep')
-        state[name] = 1
+        if name in path:
+            again = path[path.index(name) :]
+            raise bad_model("MM102", f'function "{printable(name[1])}" calls itself{_through(again[1:])}')
+        if len(path) > MAX_CALLS:
+            what = f'function "{printable(name[1])}" is called by more than {MAX_CALLS} others'
+            raise bad_model("MM102", f"{what}, one by the other{_through(path)}")
         for inner in calls[name]:
-            visit(inner, depth + 1)
-        state[name] = 2
+            visit(inner, (*path, name))
+        done.add(name)
 
     for name in calls:
-        visit(name, 0)
+        visit(name, ())
     _check_growth(model, calls)
     model = _of_one_opset(model, _called(model, calls))
     try:
@@ -55,6 +61,14 @@ def inlined(model: ModelProto) -> ModelProto:
         raise bad_model(
             "MM102", f"the model's functions cannot be inlined: {printable(str(error))}"
         ) from None
+
+
+def _through(path: Sequence[tuple[str, str]]) -> str:
+    """The functions that a call goes through, as a message has them."""
+    names = [f'"{printable(name, 60)}"' for _, name in path]
+    if len(names) > TOLD:
+        names = [*names[: TOLD - 1], "...", names[-1]]
+    return f" through {', '.join(names)}" if names else ""
 
 
 def _called(model: ModelProto, calls: Calls) -> set[tuple[str, str]]:

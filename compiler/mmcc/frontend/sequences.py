@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, NodeProto, helper
+from onnx import AttributeProto, NodeProto, TensorProto, helper
 
 from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.binding_hint import binding_hint
@@ -22,7 +22,8 @@ from mmcc.frontend.problems import CUT_OFF, bad_model, located, unsupported
 from mmcc.frontend.reads import nodes_below, reads
 from mmcc.frontend.row_rules import Mixed
 from mmcc.frontend.schema import checked_node, domain_of
-from mmcc.frontend.value import Members, Value
+from mmcc.frontend.tensors import dtype_of
+from mmcc.frontend.value import Members, NoMembers, Value
 
 MAX_MEMBERS = 4096  # each may be a node
 MAX_WORK = 2**23  # members of all sequences, and a node that is made of one counts as many
@@ -145,7 +146,8 @@ class _Node:
         return self._alike([self._tensor(k) for k in range(len(self.node.input))])
 
     def empty(self) -> Members:
-        return ()
+        number = self._integer("dtype", TensorProto.FLOAT)
+        return NoMembers.of(dtype_of(number, "a sequence without tensors", self.state.build))
 
     def at(self) -> Value:
         members = self._members(0)
@@ -155,13 +157,16 @@ class _Node:
         members, tensor = self._members(0), self._tensor(1)
         place = self._place(2, members, beyond=1) if self._has(2) else len(members)
         self._alike([*members[:1], tensor])
+        if isinstance(members, NoMembers) and members.dtype is not tensor.dtype:
+            types = f"a tensor of {tensor.dtype.name} into a sequence of {members.dtype.name}"
+            raise bad_model("MM104", f"{types}; SequenceEmpty says which type with dtype")
         self._few(len(members) + 1)
         return (*members[:place], tensor, *members[place:])
 
     def erase(self) -> Members:
         members = self._members(0)
         place = self._place(1, members) if self._has(1) else self._last(members)
-        return (*members[:place], *members[place + 1 :])
+        return (*members[:place], *members[place + 1 :]) or NoMembers.of(members[place].dtype)
 
     def length(self) -> Value:
         return self.state.build.constant(np.array(len(self._members(0)), np.int64), self.state.build.hint)

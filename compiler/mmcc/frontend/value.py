@@ -121,6 +121,19 @@ class Value:
 Members = tuple[Value, ...]  # what a sequence of ONNX holds
 
 
+class NoMembers(tuple[Value, ...]):
+    """A sequence without tensors: those that come into it are of its `dtype`."""
+
+    dtype: ElementType
+
+    @staticmethod
+    def of(dtype: ElementType) -> NoMembers:
+        """That of a type."""
+        found = NoMembers()
+        found.dtype = dtype
+        return found
+
+
 def whole(tensor: Tensor, axes: Sequence[int | None]) -> Value:
     """The value of a tensor whose axis `axes[k]` is ONNX axis k."""
     return Value(
