@@ -282,17 +282,23 @@ def test_a_plan_that_waits_too_long_is_not_taken(
     stalls = 0.0
 
     def planned(graph, asked: Asked) -> tuple[Plan, int]:
-        return Plan((), frozenset(), (), {}, {}, bound=0), 10_000_000 - len(graph.paged)
+        return Plan((), frozenset(), (), {}, {}, bound=0), 10_000_000 - 1000 * len(graph.paged) - len(
+            graph.nodes
+        )
 
     def search() -> tuple[MadeAgain | None, MadeAgain | None]:
         kept = KeptValues(saved, planned, 1.0, SlowMemory(1 << 20, 1e-3))
-        least, within = kept.least(), kept.within(9_999_999)
+        least, within = kept.least(), kept.within(9_999_500)
         return least and least[1], within and within[1]
 
     monkeypatch.setattr(recompute, "traffic", lambda *_: Traffic(0, 0.0, stalls))
     assert all(found is not None and found.paged for found in search())
     stalls = 1e30
     assert search() == (None, None)
+    found = KeptValues(saved, planned, 2.0, SlowMemory(1 << 20, 1e-3), waiting=2.0).least()
+    assert found is not None, "some values are made again where none may be paged"
+    assert found[1].again
+    assert not found[1].paged
 
 
 @pytest.mark.quick

@@ -98,7 +98,7 @@ class KeptValues:
         ranked = sorted(self._choices, key=lambda choice: (choice.estimate, choice.cost))
         best: tuple[int, _Choice, Graph] | None = None
         bounds: list[int] = []
-        planned = 0
+        planned = refused = 0
         low = 0 if self._every else self._bound(self._most)
         enough = low * (CLOSE + 1) // CLOSE
         # that which keeps everything comes last: most often something that was found needs less than it keeps
@@ -111,6 +111,7 @@ class KeptValues:
             if best is not None and (least, choice.cost) >= (best[0], best[1].cost):
                 continue  # no plan of it is better
             many = planned >= self._most_plans + len(self._least_of_blocks) or choice.cost > self._most_cost
+            many = many or (refused >= self._most_plans and bool(self._leaving(choice)))
             if (many and whole != everything) or (best is not None and best[0] <= enough):
                 bounds.append(least)
                 continue
@@ -120,7 +121,8 @@ class KeptValues:
             bounds.append(plan.bound)
             choice = self._timed(choice, graph, plan)
             if choice.cost > self._most_cost and whole != everything:
-                continue  # it waits for slow memory longer than was guessed
+                planned, refused = planned - 1, refused + 1  # it waits longer than was guessed
+                continue
             if best is None or (arena, choice.cost) < (best[0], best[1].cost):
                 best = arena, choice, graph
         if best is None or not (self._again(best[1]) or self._leaving(best[1])):
@@ -271,8 +273,7 @@ class KeptValues:
                 for more in (frozenset[str](), frozenset({name}))[: self._ways - 1]
             }
             tried = (self._choice(*pair) for pair in pairs)
-            usable = (c for c in tried if c.work <= self._most and c.cost <= self._most_cost)
-            following = [c for c in usable if self._fits(c)]
+            following = [c for c in tried if c.work <= self._most and self._fits(c)]
             by_bytes = sorted(following, key=lambda c: (c.estimate, c.cost))[:BEAM]
             by_cost = sorted(following, key=lambda c: (c.cost / max(1, level[0].bytes - c.bytes), c.estimate))
             level = list({(c.kept, c.paged): c for c in (*by_bytes, *by_cost[:BEAM])}.values())
