@@ -61,3 +61,16 @@ def one_loop(inside, carried, rows, outputs, inputs, constants, steps=40):
     names = [*(f"last_{begin}" for _, begin, _, _ in carried), *(f"all_{name}" for name in rows)]
     loop = node("Loop", ["trip", "", *(start for start, *_ in carried)], names, body=body)
     return model_of([loop], inputs, outputs, constants | {"trip": np.int64(steps)})
+
+
+def chaotic():
+    """x' = 3.9 x (1 - x): after 60 steps a last bit is a third of the range."""
+    inside = [
+        node("Sub", ["one", "x"], ["left"]),
+        node("Mul", ["x", "left"], ["both"]),
+        node("Mul", ["both", "r"], ["x2"]),
+    ]
+    constants = {"one": np.float32(1), "r": np.float32(3.9), "h0": np.zeros((2, 3), np.float32)}
+    inputs = {"x0": np.full((2, 3), 0.3, np.float32)}
+    carried = [("h0", "h", "f8", TensorProto.FLOAT), ("x0", "x", "x2", TensorProto.FLOAT)]
+    return one_loop(inside, carried, [], ["last_x"], inputs, constants, steps=60), inputs

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from exported_loops import LOOPS
 from frontend_models import model_of, save
-from loop_models import counting, loops_of, one_loop
+from loop_models import chaotic, counting, loops_of
 from mmcc.frontend import import_model
 from mmcc.frontend.expose_steps import expose_steps
 from mmcc.ir.graph import Graph
@@ -107,19 +107,6 @@ def test_nodes_of_exporters_loops_agree_and_other_steps_do_not(name, tmp_path) -
             made = tuple(not back for back in op.made)
             wrong = changed(graph, where, lambda n, to=made: replace(n, op=replace(n.op, made=to)))
             assert not right(wrong, seen(wrong, path, loop.inputs))
-
-
-def chaotic():
-    """x' = 3.9 x (1 - x): after 60 steps a last bit is a third of the range."""
-    inside = [
-        node("Sub", ["one", "x"], ["left"]),
-        node("Mul", ["x", "left"], ["both"]),
-        node("Mul", ["both", "r"], ["x2"]),
-    ]
-    constants = {"one": np.float32(1), "r": np.float32(3.9), "h0": np.zeros((2, 3), np.float32)}
-    inputs = {"x0": np.full((2, 3), 0.3, np.float32)}
-    carried = [("h0", "h", "f8", TensorProto.FLOAT), ("x0", "x", "x2", TensorProto.FLOAT)]
-    return one_loop(inside, carried, [], ["last_x"], inputs, constants, steps=60), inputs
 
 
 def test_what_last_bits_decide_after_many_steps_is_judged_in_each(tmp_path, monkeypatch) -> None:

@@ -85,7 +85,7 @@ def _show_verified(found: dict[str, Any], of: str, *, every_node: bool) -> None:
         click.echo(f"  other results than with mmcc's own kernels: {', '.join(found['functions'])}")
     if found["first_divergence"] is not None:
         first = found["first_divergence"]
-        click.echo(f"  the first wrong node is {first['index']}, {printable(first['name'], NAME_COLUMNS)}")
+        click.echo(f"  the first wrong node is {_number(first)}, {printable(first['name'], NAME_COLUMNS)}")
     if not every_node and found["ok"]:
         return
     if found["per_node"]:
@@ -96,16 +96,20 @@ def _show_verified(found: dict[str, Any], of: str, *, every_node: bool) -> None:
 
 
 def _show_node(row: dict[str, Any]) -> None:
-    """A row of what was found node by node; 6.3 is node 3 of the body of loop 6."""
+    """A row of what was found node by node."""
     lsb = f", at most {row['max_lsb']} LSB" if row["max_lsb"] is not None else ""
     ties = f" ({row['ties']} exact ties)" if row["ties"] else ""
     mark = "ok      " if row["ok"] else "MISMATCH"
-    number = ".".join(map(str, (row["index"], *row["within"])))
     click.echo(
-        f"  {mark} {number:>4} {row['op']:<18} {row['mismatches']} of {row['outputs']}{ties}{lsb}"
+        f"  {mark} {_number(row):>4} {row['op']:<18} {row['mismatches']} of {row['outputs']}{ties}{lsb}"
         f"  {printable(row['name'], NAME_COLUMNS)}"
     )
     if row["fault"]:
         click.echo(f"           the C: {row['fault']}")
     if row["note"]:
         click.echo(f"           the loop is looked at as one node: {row['note']}")
+
+
+def _number(row: dict[str, Any]) -> str:
+    """That of a node; 6.3 is node 3 of the body of loop 6."""
+    return ".".join(map(str, (row["index"], *row["within"])))

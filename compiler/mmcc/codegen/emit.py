@@ -204,7 +204,7 @@ def _code(
         for text, entry in zip(common["entries"], program.entries, strict=True)
     ]
     lines = [line for entry in entries for line in (*entry.functions, *entry.body)]
-    called, inner = set(re.findall(r"&(\w+)", "\n".join(lines))), _inner_memories(program)
+    called, inner = set(re.findall(r"&(\w+)", "\n".join(lines))), inner_memories(program)
     return {
         f"{options.name}.h": render_c("network.h.j2", **common),
         f"{options.name}_internal.h": render_c(
@@ -248,7 +248,7 @@ def _kernel(kernel: Kernel, target: Target, loops: Mapping[str, LoopText]) -> st
     return render_kernel(kernel, target.kernels)
 
 
-def _inner_memories(program: Program) -> list[str]:
+def inner_memories(program: Program) -> list[str]:
     """What loops put into a list of memories of their own, behind all others: the arena of a step, its inputs
     and outputs."""
     found: set[str] = set()

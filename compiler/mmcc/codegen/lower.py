@@ -34,21 +34,19 @@ from mmcc.kernels.accumulate import accumulate, accumulator_bytes
 from mmcc.kernels.blocks import block_uses, kernels_of, pack_block, part_of
 from mmcc.kernels.scratch import scratch_bytes
 from mmcc.kernels.select import Operand, Site, kernel_use
-from mmcc.ops.repeat import Repeat
+from mmcc.ops.repeat import Repeat, bodies_from, numbers_of
 from mmcc.target import Target
 
 
 def lower(module: Module, plan: MemoryPlan, name: str, target: Target) -> Program:
     """Resolve all addresses of a module."""
     entries: list[EntryCode] = []
-    first = staged = 0
-    bodies = sum(len(entry.graph.nodes) for entry in module.entries)
-    for entry in module.entries:
+    staged = 0
+    numbers = numbers_of([entry.graph for entry in module.entries])
+    for entry, (first, bodies) in zip(module.entries, numbers, strict=True):
         own = plan.entries[entry.name]
         entries.append(lower_entry(entry, own, target, first, staged, bodies))
-        first += len(entry.graph.nodes)
         staged += own.staged_bytes
-        bodies += sum(node.op.nodes for node in entry.graph.nodes if isinstance(node.op, Repeat))
     regions = plan.regions()
     if not regions.keys() - {STATE}:
         regions = {target.memory[0]: 0} | regions  # the context has one even if nothing lives in it
@@ -77,12 +75,8 @@ def lower_entry(
     behind its own), and its staged constants begin at byte `staged` of the file. Nodes that the plan made
     aliases get no code."""
     graph = entry.graph
-    number, numbers = bodies or first + len(graph.nodes), dict[int, int]()
-    for index, node in enumerate(graph.nodes):
-        if isinstance(node.op, Repeat):
-            numbers[index] = number
-            number += node.op.nodes
-    lowering = _Lowering(entry, plan, target, first, staged, numbers)
+    bodies = bodies or first + len(graph.nodes)
+    lowering = _Lowering(entry, plan, target, first, staged, bodies_from(graph, bodies))
     nodes: list[ProgramNode] = []
     body: list[Step | Moves] = []
     moves, end = buffer_moves(entry, plan), len(plan.groups)
@@ -96,7 +90,7 @@ def lower_entry(
     results = [port.tensor for port in graph.outputs]
     ports = {port.tensor: view_of(graph, plan, port.tensor, FILLED, entry.name) for port in graph.inputs}
     ports |= {name: view_of(graph, plan, name, end, entry.name) for name in results}
-    return EntryCode(entry.name, first, ports, tuple(nodes), tuple(body))
+    return EntryCode(entry.name, first, ports, tuple(nodes), tuple(body), bodies)
 
 
 def describe(where: tuple[Where, ...]) -> str:

@@ -241,9 +241,8 @@ def _for_record(first: NDArray[Any]) -> Any:
 def _ports(entry: Entry, code: EntryCode) -> EntryPorts:
     graph = entry.graph
     names = (port.tensor for port in (*graph.inputs, *graph.outputs))
-    return EntryPorts(
-        entry.name, {name: graph.tensors[name] for name in names}, graph.inputs, graph.outputs, code.first
-    )
+    tensors = {name: graph.tensors[name] for name in names}
+    return EntryPorts(entry.name, tensors, graph.inputs, graph.outputs, code.first, code.bodies)
 
 
 def _lasting(target: str) -> str:

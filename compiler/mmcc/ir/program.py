@@ -346,14 +346,14 @@ class ProgramNode:
 class EntryCode:
     """One entry: where its inputs and outputs are, its nodes (by their index in the graph), the statements.
 
-    In C all nodes are numbered through, those of loops' bodies behind all entries; `first` is that of node 0.
-    """
+    In C nodes are numbered through: its own from `first` on, those of its loops' bodies from `bodies` on."""
 
     name: str
     first: int
     ports: dict[str, View]  # by tensor
     nodes: tuple[ProgramNode, ...]
     body: tuple[Step | Moves, ...]
+    bodies: int
 
     @property
     def every(self) -> tuple[ProgramNode, ...]:

@@ -194,3 +194,36 @@ def node_at(graph: Graph, path: Sequence[int]) -> tuple[Graph, Node]:
         assert isinstance(op, Repeat), f"node {each} is no loop"
         graph = op.body
     return graph, graph.nodes[index]
+
+
+def bodies_from(graph: Graph, begin: int) -> dict[int, int]:
+    """By loop of a graph, the number in C of its body's first node; that of the first body is `begin`."""
+    found: dict[int, int] = {}
+    for index, node in enumerate(graph.nodes):
+        if isinstance(node.op, Repeat):
+            found[index] = begin
+            begin += node.op.nodes
+    return found
+
+
+def numbers_of(graphs: Sequence[Graph]) -> list[tuple[int, int]]:
+    """Of each entry the numbers in C of its first node, and of its loops' bodies: behind all entries."""
+    found: list[tuple[int, int]] = []
+    first, body = 0, sum(len(graph.nodes) for graph in graphs)
+    for graph in graphs:
+        found.append((first, body))
+        first += len(graph.nodes)
+        body += sum(node.op.nodes for node in graph.nodes if isinstance(node.op, Repeat))
+    return found
+
+
+def by_number(
+    graph: Graph, first: int, bodies: int, path: tuple[int, ...] = ()
+) -> dict[int, tuple[int, ...]]:
+    """By number in C, the path (`node_at`) of each node of a graph and of its loops' bodies."""
+    found = {first + index: (*path, index) for index in range(len(graph.nodes))}
+    for index, begin in bodies_from(graph, bodies).items():
+        op = graph.nodes[index].op
+        assert isinstance(op, Repeat)
+        found |= by_number(op.body, begin, begin + len(op.body.nodes), (*path, index))
+    return found

@@ -24,7 +24,7 @@ from mmcc.passes.copy_rows import Read
 from mmcc.passes.tiling import Tiling
 from mmcc.scratch import ScratchFolder
 
-SCHEMA = 9
+SCHEMA = 10
 FOLDER = ".mmcc"
 # what verify and bench compile besides the package: in one file, since build systems collect *.c everywhere
 BENCH = "bench.zip"
@@ -40,6 +40,7 @@ class EntryPorts:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     first: int  # number of its first node in C
+    bodies: int  # and of the first node of its loops' bodies
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,13 +293,14 @@ def _entry_out(entry: EntryPorts) -> dict[str, Any]:
         "inputs": [_port_out(port) for port in entry.inputs],
         "outputs": [_port_out(port) for port in entry.outputs],
         "first": entry.first,
+        "bodies": entry.bodies,
     }
 
 
 def _entry_in(raw: Mapping[str, Any]) -> EntryPorts:
     tensors = {name: _tensor_in(name, value) for name, value in raw["tensors"].items()}
     inputs, outputs = (tuple(_port_in(port) for port in raw[kind]) for kind in ("inputs", "outputs"))
-    return EntryPorts(str(raw["name"]), tensors, inputs, outputs, int(raw["first"]))
+    return EntryPorts(str(raw["name"]), tensors, inputs, outputs, int(raw["first"]), int(raw["bodies"]))
 
 
 def _state_out(state: KeptState) -> dict[str, Any]:

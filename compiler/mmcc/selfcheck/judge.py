@@ -2,15 +2,15 @@
 """Is what the C wrote what its nodes' references make of what the C gave them?
 
 Each node is judged on the inputs that it had, as the C itself wrote them: errors do not add up, and it makes
-no difference whether a node ran alone, within a group, or in strips. Integers must be the reference's, bit
-for bit. Floats may differ in how a sum was ordered. A tensor that is overwritten before it is read shows in
-the node that reads it.
+no difference whether a node ran alone, within a group, or in strips, nor in which step of a loop. Integers
+must be the reference's, bit for bit. Floats may differ in how a sum was ordered. A tensor that is overwritten
+before it is read shows in the node that reads it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -25,7 +25,8 @@ from mmcc.ops.half_layers import HalfLayer, rounding_of_sums, sums_in_halves
 from mmcc.ops.overflow import FLOAT_MAX, may_overflow, overflows_unseen
 from mmcc.ops.recurrent import Recurrent
 from mmcc.ops.reduce import Reduce
-from mmcc.selfcheck.trace import Trace, Written
+from mmcc.ops.repeat import Repeat, node_at
+from mmcc.selfcheck.trace import ONCE, NodePath, Time, Trace, Written
 
 Array = NDArray[Any]
 RELATIVE = 1e-5  # of a tensor's largest magnitude: floats of one node
@@ -38,9 +39,9 @@ SPREAD = 4.0  # times what that makes
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One node whose output is not what it should be; `index` -1 for a run that did not end."""
+    """One node (`node_at`) whose output is not what it should be; `path` (-1,) for a run that did not end."""
 
-    index: int
+    path: NodePath
     what: str
     wrong: int = 0
     count: int = 0
@@ -48,15 +49,23 @@ class Fault:
     at: tuple[int, int, int] | None = None  # row, column, channel of the first
     got: float = 0.0
     want: float = 0.0
+    time: Time = ONCE
+
+    @property
+    def index(self) -> int:
+        """The number of the node in the graph, be it in the body of a loop; -1 for a run that did not end."""
+        return self.path[0]
 
     def sentence(self, graph: Graph) -> str:
         """For people: which node, how many elements, the first of them."""
         if self.index < 0 or self.at is None:
             return self.what
-        node = graph.nodes[self.index]
+        _, node = node_at(graph, self.path)
+        number = ".".join(map(str, self.path))
         place = f"row {self.at[0]}, column {self.at[1]}, channel {self.at[2]}"
+        when = f" in run {self.time.number + 1:,} of {self.time.of:,}" if self.time.of > 1 else ""
         return (
-            f"node {self.index} ({node.op}): {self.what}: {self.wrong:,} of {self.count:,} elements; "
+            f"node {number} ({node.op}): {self.what}{when}: {self.wrong:,} of {self.count:,} elements; "
             f"the first, at {place}, is {self.got:.9g}, not {self.want:.9g}"
         )
 
@@ -74,42 +83,90 @@ def judge(graph: Graph, trace: Trace, given: Mapping[str, Array], *, all_faults:
     """Judge a run; `given` are its inputs, and the states as it found them, by tensor."""
     if trace.status != 0:
         return Judgement([_did_not_end(graph, trace)])
-    found: list[Fault] = []
-    uses = _last_uses(graph)
+    run = _Judge(graph, trace, all_faults)
     arrays: dict[str, Array] = {**graph.constants, **given}
-    outputs: dict[str, tuple[Array, bool]] = {
-        name: (arrays[name], True) for name in graph.output_names if name in arrays
-    }
-    for index, node in enumerate(graph.nodes):
-        operands = [arrays[name] for name in node.inputs]
-        results = reference_beside(node, operands, _first_result(graph, trace, index))
-        for result, (name, want) in enumerate(zip(node.outputs, results, strict=True)):
-            whole = True
-            if (index, result) in trace.records:
-                written = trace.of(graph, index, result)
-                found += _faults(graph, index, result, written, want, operands)
-                if found and not all_faults:
-                    return Judgement(found[:1])
-                made = written.made[..., None]
-                whole = bool(written.made.all())
-                want = np.where(made, written.pixels, want.reshape(written.pixels.shape)).reshape(want.shape)
-            arrays[name] = want
-            if name in graph.output_names:
-                outputs[name] = want, whole
-        for name in uses.get(index, ()):
-            del arrays[name]
-    if all_faults or not found:
-        found += _outputs(graph, trace, outputs)
+    outputs = run.nodes(graph, arrays)
+    if run.found and not all_faults:
+        return Judgement(run.found[:1])
+    found = [*run.found, *_outputs(graph, trace, outputs)]
     return Judgement(found, {state.begin: arrays[state.end] for state in graph.states})
 
 
-def _first_result(graph: Graph, trace: Trace, index: int) -> Array | None:
-    """What the C wrote as a node's first result, if it is recorded whole."""
-    if (index, 0) not in trace.records:
-        return None
-    written = trace.of(graph, index, 0)
-    shape = graph.tensors[graph.nodes[index].outputs[0]].shape
-    return written.pixels.reshape(shape) if written.made.all() else None
+@dataclass(eq=False)
+class _Judge:
+    """A run that ended; `found` are the faults of its nodes, one of each."""
+
+    graph: Graph
+    trace: Trace
+    all_faults: bool
+    found: list[Fault] = field(default_factory=list[Fault])
+
+    def nodes(
+        self, graph: Graph, arrays: dict[str, Array], around: NodePath = (), time: Time = ONCE
+    ) -> dict[str, tuple[Array, bool]]:
+        """Judge the nodes of a graph, or of a body in a step, and add what they wrote to `arrays`.
+
+        Its outputs, each with whether all of it was written.
+        """
+        outputs: dict[str, tuple[Array, bool]] = {
+            name: (arrays[name], True) for name in graph.output_names if name in arrays
+        }
+        uses = _last_uses(graph)
+        for index, node in enumerate(graph.nodes):
+            path = (*around, index)
+            operands = [arrays[name] for name in node.inputs]
+            inside = isinstance(node.op, Repeat) and self._sees(path)
+            results = (self._steps if inside else self._reference)(path, operands, time)
+            for result, (name, want) in enumerate(zip(node.outputs, results, strict=True)):
+                whole = True
+                if (path, result) in self.trace.records:
+                    written = self.trace.of(self.graph, path, result, time)
+                    self._add(_faults(graph, path, result, written, want, operands, exact=inside), time)
+                    whole = bool(written.made.all())
+                    rest = want.reshape(written.pixels.shape)
+                    want = np.where(written.made[..., None], written.pixels, rest).reshape(want.shape)
+                arrays[name] = want
+                if name in graph.output_names:
+                    outputs[name] = want, whole
+            if self.found and not self.all_faults:
+                break
+            for name in uses.get(index, ()):
+                del arrays[name]
+        return outputs
+
+    def _sees(self, path: NodePath) -> bool:
+        """Whether what the body of a loop wrote is recorded."""
+        return any(each[: len(path)] == path and len(each) > len(path) for each, _ in self.trace.records)
+
+    def _steps(self, path: NodePath, operands: Sequence[Array], time: Time) -> tuple[Array, ...]:
+        """The results of a loop, which are what the nodes of its body wrote."""
+        op = node_at(self.graph, path)[1].op
+        assert isinstance(op, Repeat)
+        body, ends = op.body, op.outputs()
+
+        def step(number: int, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+            arrays = {**body.constants, **inputs}
+            if not self.found or self.all_faults:
+                self.nodes(body, arrays, path, time.step(number, op.steps))
+            # behind a fault that ends it, nothing more is asked
+            return {t.name: arrays[t.name] if t.name in arrays else np.zeros(t.shape) for t in ends}
+
+        return op.run(step, operands)
+
+    def _reference(self, path: NodePath, operands: Sequence[Array], time: Time) -> tuple[Array, ...]:
+        """What a node should make, beside what the C made where a cell rounds its h from step to step."""
+        graph, node = node_at(self.graph, path)
+        made = None
+        if (path, 0) in self.trace.records:
+            written = self.trace.of(self.graph, path, 0, time)
+            shape = graph.tensors[node.outputs[0]].shape
+            made = written.pixels.reshape(shape) if written.made.all() else None
+        return reference_beside(node, operands, made)
+
+    def _add(self, faults: Sequence[Fault], time: Time) -> None:
+        """Of each node the first fault."""
+        seen = {fault.path for fault in self.found}
+        self.found += [replace(fault, time=time) for fault in faults if fault.path not in seen]
 
 
 def reference_beside(node: Node, operands: Sequence[Array], made: Array | None) -> tuple[Array, ...]:
@@ -121,12 +178,14 @@ def reference_beside(node: Node, operands: Sequence[Array], made: Array | None) 
 
 def _did_not_end(graph: Graph, trace: Trace) -> Fault:
     """A run that crashed, or that returned an error."""
-    last = "no node" if trace.last is None else f"node {trace.last} ({graph.nodes[trace.last].op})"
+    last = "no node"
+    if trace.last is not None:
+        last = f"node {'.'.join(map(str, trace.last))} ({node_at(graph, trace.last)[1].op})"
     if trace.status is None:
         how = f"the program ended with {trace.returned}"
     else:
         how = f"the model's init or run returned {trace.status}"
-    return Fault(-1, f"{how}; {last} was the last that wrote something")
+    return Fault((-1,), f"{how}; {last} was the last that wrote something")
 
 
 def _last_uses(graph: Graph) -> dict[int, list[str]]:
@@ -142,19 +201,27 @@ def _last_uses(graph: Graph) -> dict[int, list[str]]:
 
 
 def _faults(
-    graph: Graph, index: int, result: int, written: Written, want: Array, operands: Sequence[Array]
+    graph: Graph,
+    path: NodePath,
+    result: int,
+    written: Written,
+    want: Array,
+    operands: Sequence[Array],
+    *,
+    exact: bool,
 ) -> list[Fault]:
-    node = graph.nodes[index]
+    """The fault of a result, if it has one; with `exact` floats are the same to the bit, too."""
+    node = graph.nodes[path[-1]]
     expected = want.reshape(written.pixels.shape)
     wrong = differs(written.pixels, expected) & written.made[..., None]
-    if wrong.any() and _computes_in_float(graph, node):
+    if wrong.any() and not exact and _computes_in_float(graph, node):
         wrong &= ~allowance(node, result, operands, want, written.pixels).reshape(wrong.shape)
     if wrong.any():
-        return [_fault(index, "differs from its reference", wrong, written.pixels, expected)]
-    exact = not graph.tensors[node.outputs[result]].dtype.is_float
-    if exact and written.twice.any() and not _computes_in_float(graph, node):
+        return [_fault(path, "differs from its reference", wrong, written.pixels, expected)]
+    integer = not graph.tensors[node.outputs[result]].dtype.is_float
+    if integer and written.twice.any() and not _computes_in_float(graph, node):
         again = np.broadcast_to(written.twice[..., None], expected.shape)
-        return [_fault(index, "made more than once, with different values", again, written.pixels, expected)]
+        return [_fault(path, "made more than once, with different values", again, written.pixels, expected)]
     return []
 
 
@@ -247,13 +314,13 @@ def _moved(array: Array, rng: np.random.Generator) -> Array:
     return (array * (1 + LAST_BITS * rng.uniform(-1, 1, array.shape))).astype(array.dtype)
 
 
-def _fault(index: int, what: str, wrong: NDArray[np.bool_], got: Array, want: Array) -> Fault:
+def _fault(path: NodePath, what: str, wrong: NDArray[np.bool_], got: Array, want: Array) -> Fault:
     row, col, channel = (int(v) for v in np.argwhere(wrong)[0])
     gap = np.abs(got.astype(np.float64) - want.astype(np.float64))[wrong]
     first = row, col, channel
     count = int(wrong.sum())
     return Fault(
-        index, what, count, wrong.size, float(gap.max()), first, float(got[first]), float(want[first])
+        path, what, count, wrong.size, float(gap.max()), first, float(got[first]), float(want[first])
     )
 
 
@@ -264,7 +331,7 @@ def _outputs(graph: Graph, trace: Trace, arrays: Mapping[str, tuple[Array, bool]
         tensor = graph.tensors[port.tensor]
         want, whole = arrays[port.tensor]
         if not whole:
-            return [Fault(-1, f"output {port.tensor} is not made whole")]
+            return [Fault((-1,), f"output {port.tensor} is not made whole")]
         if prod(tensor.shape) == 0:
             continue
         want = want.reshape(geometry(tensor.shape))
@@ -272,5 +339,5 @@ def _outputs(graph: Graph, trace: Trace, arrays: Mapping[str, tuple[Array, bool]
         wrong = differs(got, want)
         if wrong.any():
             what = "its values are not what the model gives the caller"
-            return [_fault(makers.get(port.tensor, 0), what, wrong, got, want)]
+            return [_fault((makers.get(port.tensor, 0),), what, wrong, got, want)]
     return []

@@ -20,6 +20,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.module import Entry, Module
 from mmcc.ops.loss import CrossEntropy
 from mmcc.ops.quantize import Quantize
+from mmcc.ops.repeat import node_at, numbers_of
 from mmcc.scratch import ScratchFolder
 from mmcc.selfcheck.judge import Fault, judge
 from mmcc.selfcheck.trace import Run, Trace, run_traced, traced_program
@@ -87,11 +88,10 @@ def self_check(
 def _runs(module: Module) -> list[Run]:
     """All entries one after the other."""
     runs: list[Run] = []
-    first = 0
+    numbers = numbers_of([entry.graph for entry in module.entries])
     for number, entry in enumerate(module.entries):
-        run = Run(entry.graph, inputs_of(entry.graph), number, first)
+        run = Run(entry.graph, inputs_of(entry.graph), number, *numbers[number])
         runs += [run] * (RUNS if entry.graph.states else 1)
-        first += len(entry.graph.nodes)
     return runs
 
 
@@ -148,7 +148,7 @@ def failure(wrong: WrongRun, made: Path, model: Path, out: Path, options: str) -
         target = out.absolute().with_name(f"{out.name}-difference.zip")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(archive, target)
-    where = graph.nodes[fault.index].where if fault.index >= 0 else ()
+    where = node_at(graph, fault.path)[1].where if fault.index >= 0 else ()
     return CompileError(
         "MM807",
         f"the generated C does not compute what it should, so no package is written: {sentence}",

@@ -2,8 +2,9 @@
 """Run a package's C on this machine in a process of its own, and get all that its kernels wrote.
 
 Rings and overlaps do not matter: what a call wrote is recorded as the call returns, so that tensors which
-are never whole in memory are seen whole. Only the file with the layers is compiled for it, with each call of
-a kernel followed by one that records; its text is the package's.
+are never whole in memory are seen whole. Only the file with the layers is compiled for it, and that with the
+kernels where it has the bodies of loops, with each call of a kernel followed by one that records; their text
+is the package's.
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.codegen.emit import Package as Generated
+from mmcc.codegen.emit import inner_memories
 from mmcc.codegen.places import view_of
 from mmcc.codegen.render import render
 from mmcc.ir.graph import Graph, taken_by
-from mmcc.ir.module import Entry, Module
+from mmcc.ir.module import LOOP, Entry, Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.ir.program import EntryCode, Program
 from mmcc.ir.types import geometry
 from mmcc.ops.paging import PageOut
+from mmcc.ops.repeat import Repeat, by_number, node_at
 from mmcc.ops.stream import WriteRows
 from mmcc.resources import data_dir
 from mmcc.target import Target
@@ -36,6 +39,10 @@ Array = NDArray[Any]
 HEAD = np.dtype([(name, "<i4") for name in ("node", "result", "row", "row_end", "col", "col_end")])
 SECONDS = 1800.0  # of one run
 TRACE = ("trace.c", "trace.h")
+NodePath = tuple[int, ...]  # `node_at`
+MOST_RUNS = 2**16  # of nodes of a loop's body, all steps together, of which what they write is recorded
+MOST_BYTES = 2**26  # of what they write
+LOOPS = "/* One step of "  # in the file of kernels, where it has the body of a loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +57,43 @@ class Written:
     twice: NDArray[np.bool_]
 
 
+class Time(NamedTuple):
+    """One of the times that a node is run: a step of its loop, in one of the steps of a loop around that."""
+
+    number: int
+    of: int
+
+    def step(self, number: int, steps: int) -> Time:
+        """One of the steps of a loop that is run now."""
+        return Time(self.number * steps + number, self.of * steps)
+
+
+ONCE = Time(0, 1)
+
+
 @dataclass(frozen=True)
 class Trace:
-    """One run: by node and result, where in `raw` its records are; the outputs if it ended as it should."""
+    """One run: by node (`node_at`) and result, where in `raw` its records are; the outputs if it ended as it
+    should."""
 
     raw: NDArray[np.uint8]
-    records: dict[tuple[int, int], list[tuple[int, tuple[int, int, int, int]]]]
-    last: int | None  # the node that was recorded last
+    records: dict[tuple[NodePath, int], list[tuple[int, tuple[int, int, int, int]]]]
+    last: NodePath | None  # the node that was recorded last
     status: int | None  # that `run` returned; None: the program did not come to that
     returned: int  # by the program; below 0: the signal that ended it
     outputs: list[NDArray[np.uint8]] = field(default_factory=list[NDArray[np.uint8]])
 
-    def of(self, graph: Graph, index: int, result: int) -> Written:
-        """What was written of a node's result that is in `records`."""
-        tensor = graph.tensors[graph.nodes[index].outputs[result]]
+    def of(self, graph: Graph, path: NodePath, result: int, time: Time = ONCE) -> Written:
+        """What was written of a node's result that is in `records`, at one of the times that it is run."""
+        inner, node = node_at(graph, path)
+        tensor = inner.tensors[node.outputs[result]]
         rows, cols, channels = geometry(tensor.shape)
         item = tensor.dtype.size
         pixels = np.zeros((rows, cols, channels * item), np.uint8)
         made, twice = np.zeros((rows, cols), np.bool_), np.zeros((rows, cols), np.bool_)
-        for at, (row, row_end, col, col_end) in self.records[index, result]:
+        records = self.records[path, result]
+        each = len(records) // time.of
+        for at, (row, row_end, col, col_end) in records[time.number * each : (time.number + 1) * each]:
             shape = row_end - row, col_end - col, channels * item
             found = self.raw[at : at + shape[0] * shape[1] * shape[2]].reshape(shape)
             window = slice(row, row_end), slice(col, col_end)
@@ -89,7 +114,7 @@ def write_trace(
 
 def trace_values(module: Module, plan: MemoryPlan, program: Program, generated: Generated) -> dict[str, Any]:
     """What the templates of recording need besides those of the C: where all results are, and the kernels."""
-    memories = list(generated.values["memories"])
+    memories = [*generated.values["memories"], *inner_memories(program)]
     views = [
         view
         for entry, code in zip(module.entries, program.entries, strict=True)
@@ -98,12 +123,18 @@ def trace_values(module: Module, plan: MemoryPlan, program: Program, generated: 
     return {"views": views, "kernels": generated.kernels}
 
 
-def _views(entry: Entry, plan: Plan, code: EntryCode, memories: list[str]) -> Iterator[tuple[int, ...]]:
-    """Where the results of an entry's nodes are, for the program that records."""
+def _views(
+    entry: Entry, plan: Plan, code: EntryCode, memories: list[str], times: int = 1
+) -> Iterator[tuple[int, ...]]:
+    """Where the results of an entry's nodes are, for the program that records; all are run so many times."""
     graph = entry.graph
     groups = {index: step for step, group in enumerate(plan.groups) for index in group.nodes}
     for node in code.nodes:
         made = graph.nodes[node.index]
+        if isinstance(made.op, Repeat) and node.body is not None and recorded(made.op, times):
+            assert made.op.plan is not None
+            inner = Entry(LOOP, made.op.body)
+            yield from _views(inner, made.op.plan, node.body, memories, times * made.op.steps)
         if isinstance(made.op, WriteRows | PageOut):
             continue  # goes to a callback: the output of the model, or what comes back, is looked at instead
         steps = 0
@@ -125,10 +156,18 @@ def _views(entry: Entry, plan: Plan, code: EntryCode, memories: list[str]) -> It
             yield code.first + node.index, result, *place, *shape, steps, calls
 
 
+def recorded(op: Repeat, times: int) -> bool:
+    """Whether what the body of a loop writes is recorded, where the loop is run so many times."""
+    return op.nodes * op.steps * times <= MOST_RUNS and (
+        sum(tensor.bytes for tensor in op.body.tensors.values()) * op.steps * times <= MOST_BYTES
+    )
+
+
 def traced_program(
     sources: Sequence[Path], layers: Path, adapter: Path, bench: Path, host: Target, work: Path
 ) -> Path:
-    """The program that records. `sources` are all files (or objects) of the package but `layers`.
+    """The program that records. `sources` are all files (or objects) of the package but `layers`; of its file
+    of kernels the text is beside that.
 
     Raises CompileError: a tool is missing (MM801), or the C does not build (MM802).
     """
@@ -136,8 +175,13 @@ def traced_program(
     include = [layers.parent, bench, data_dir("runtime_c") / "firmware"]
     quiet = ["-w"]  # warnings are errors where the package itself is compiled; they depend on optimization
     with_trace = [*quiet, "-include", str(bench / TRACE[1])]
+    kernels = layers.with_name(f"{layers.stem}_kernels.c")
+    traced = [layers]
+    if LOOPS in kernels.read_text():
+        traced.append(kernels)
+        sources = [path for path in sources if path.stem != kernels.stem]
     objects = [
-        *compile_objects(quick, [layers], work, include_dirs=include, flags=with_trace),
+        *compile_objects(quick, traced, work, include_dirs=include, flags=with_trace),
         *compile_objects(
             quick, [*sources, bench / TRACE[0], adapter], work, include_dirs=include, flags=quiet
         ),
@@ -147,15 +191,17 @@ def traced_program(
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run of entry number `entry`, whose graph is `graph` and whose nodes C counts from `first` on.
+    """A run of entry number `entry`, whose graph is `graph` and whose nodes C counts from `first` on, and
+    those of its loops' bodies from `bodies`.
 
     `inputs` are in C's layout.
     """
 
     graph: Graph
     inputs: Sequence[Array]
-    entry: int = 0
-    first: int = 0
+    entry: int
+    first: int
+    bodies: int
 
 
 def run_traced(program: Path, runs: Sequence[Run]) -> list[Trace]:
@@ -174,20 +220,23 @@ def run_traced(program: Path, runs: Sequence[Run]) -> list[Trace]:
     found: list[Trace] = []
     at = 0
     for run in runs:
-        trace, at = parse_run(raw, at, returned, run.graph, run.first)
+        trace, at = parse_run(raw, at, returned, run.graph, run.first, run.bodies)
         found.append(trace)
         if trace.status != 0:
             break
     return found
 
 
-def parse_run(raw: NDArray[np.uint8], at: int, returned: int, graph: Graph, first: int) -> tuple[Trace, int]:
-    """The run whose records begin at byte `at`, and where the next one's do; nodes count from `first` on."""
-    records: dict[tuple[int, int], list[tuple[int, tuple[int, int, int, int]]]] = {}
-    pixel: dict[tuple[int, int], int] = {}
+def parse_run(
+    raw: NDArray[np.uint8], at: int, returned: int, graph: Graph, first: int, bodies: int
+) -> tuple[Trace, int]:
+    """The run whose records begin at byte `at`, and where the next one's do; nodes count from `first` on, and
+    those of bodies from `bodies`."""
+    records: dict[tuple[NodePath, int], list[tuple[int, tuple[int, int, int, int]]]] = {}
+    paths, pixel = by_number(graph, first, bodies), dict[tuple[NodePath, int], int]()
     last = None
     while at + HEAD.itemsize <= len(raw):
-        node, result, row, row_end, col, col_end = (int(v) for v in raw[at : at + HEAD.itemsize].view("<i4"))
+        node, result, row, row_end, col, col_end = raw[at : at + HEAD.itemsize].view("<i4").tolist()
         at += HEAD.itemsize
         if node < 0:
             outputs: list[NDArray[np.uint8]] = []
@@ -195,14 +244,14 @@ def parse_run(raw: NDArray[np.uint8], at: int, returned: int, graph: Graph, firs
                 outputs.append(raw[at : at + size])
                 at += size
             return Trace(raw, records, last, result, returned, outputs if result == 0 else []), at
-        node -= first
-        key = node, result
+        key = paths[node], result
         if key not in pixel:
-            tensor = graph.tensors[graph.nodes[node].outputs[result]]
+            inner, made = node_at(graph, key[0])
+            tensor = inner.tensors[made.outputs[result]]
             pixel[key] = tensor.dtype.bytes(geometry(tensor.shape)[2])
         size = (row_end - row) * (col_end - col) * pixel[key]
         if at + size > len(raw):
             break
         records.setdefault(key, []).append((at, (row, row_end, col, col_end)))
-        at, last = at + size, node
+        at, last = at + size, key[0]
     return Trace(raw, records, last, None, returned), len(raw)

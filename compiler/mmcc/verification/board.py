@@ -115,7 +115,8 @@ class Board:
         outputs = [array.tobytes() for array in self._outputs(self.package)] if status == 0 else []
         end = np.array([(-1, status, 0, 0, 0, 0)], HEAD).tobytes()
         whole = np.frombuffer(b"".join((raw, end, *outputs)), np.uint8)
-        return parse_run(whole, 0, 0, graph, self.package.entries[self.package.entry].first)[0]
+        entry = self.package.entries[self.package.entry]
+        return parse_run(whole, 0, 0, graph, entry.first, entry.bodies)[0]
 
     def _give(self, inputs: Sample, package: Package) -> None:
         before = sum(len(entry.inputs) for entry in package.entries[: package.entry])

@@ -241,8 +241,8 @@ def per_node(
     if package.tiling != AS_IT_IS:  # a tie inside a tile is one only beside what ONNX Runtime has there
         whole = apart
     agreement = Agreement(whole, model, package.bind, package.states, loaded.graph)
-    faults: dict[int, Fault] = {}
-    first = package.entries[package.entry].first
+    faults: dict[tuple[int, ...], Fault] = {}
+    entry = package.entries[package.entry]
     with ScratchFolder("mmcc-") as scratch:
         program = _traced(folder, package, Path(scratch)) if board is None else None
         for number, sample in enumerate(samples):
@@ -250,14 +250,14 @@ def per_node(
             agreement.run(sample)
         for sequence in _sequences(package, samples, together=bool(graph.states)):
             if program is not None:
-                runs = [Run(graph, inputs, package.entry, first) for inputs in sequence]
+                runs = [Run(graph, inputs, package.entry, entry.first, entry.bodies) for inputs in sequence]
                 traces: Iterable[Trace] = run_traced(program, runs)
             else:
                 assert board is not None
                 traces = traces_on(board, sequence, graph)
             _judge_runs(graph, traces, sequence, faults)
     if whole is graph:
-        rows = [*_rows(graph, agreement, faults, first)]
+        rows = [*_rows(graph, agreement, faults, entry.first)]
     else:  # of a hop, and in tiles and slices, other nodes are numbered
         rows = [*_rows(whole, agreement, {}), *_rows(graph, None, faults)]
     rows.sort(
@@ -276,7 +276,7 @@ def _sequences(package: Package, samples: Sequence[Sample], *, together: bool) -
 
 
 def _judge_runs(
-    graph: Graph, traces: Iterable[Trace], runs: Sequence[Sample], faults: dict[int, Fault]
+    graph: Graph, traces: Iterable[Trace], runs: Sequence[Sample], faults: dict[tuple[int, ...], Fault]
 ) -> None:
     """Add the first fault of each node to `faults`."""
     states = {state.begin: state.initial for state in graph.states}
@@ -284,7 +284,7 @@ def _judge_runs(
         named = {port.tensor: array for port, array in zip(graph.inputs, inputs, strict=True)}
         judged = judge(graph, trace, states | named, all_faults=True)
         for fault in judged.faults:
-            faults.setdefault(fault.index, fault)
+            faults.setdefault(fault.path, fault)
         if trace.status != 0:
             return
         states = judged.states
@@ -334,14 +334,13 @@ def _traced(folder: Path, package: Package, work: Path) -> Path:
 
 
 def _rows(
-    graph: Graph, agreement: Agreement | None, faults: Mapping[int, Fault], first: int = 0
+    graph: Graph, agreement: Agreement | None, faults: Mapping[tuple[int, ...], Fault], first: int = 0
 ) -> Iterator[NodeDifference]:
     """What is said of the nodes that were compared; C counts nodes from `first` on."""
     tallies = agreement.tallies if agreement else {}
     notes = agreement.whole_loops if agreement else {}
-    for path in sorted({*tallies, *notes, *((index,) for index in faults)}):
-        fault = faults.get(path[0]) if len(path) == 1 else None
-        yield _row(graph, path, tallies.get(path), fault, notes.get(path, ""), first)
+    for path in sorted({*tallies, *notes, *faults}):
+        yield _row(graph, path, tallies.get(path), faults.get(path), notes.get(path, ""), first)
 
 
 def _row(

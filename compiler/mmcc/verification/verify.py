@@ -246,9 +246,10 @@ def _may_differ(package: Package, options: VerifyOptions) -> bool:
 
 
 def _first_divergence(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The first node, in the order in which they run, of which the C wrote something else than it should."""
+    """The first node, in the order in which they run, of which the C wrote something else than it should; of
+    a loop and its body the one in the body."""
     faults = [row for row in rows if row["fault"]]
-    return min(faults, key=lambda row: row["index"], default=None)
+    return min(faults, key=lambda row: (row["index"], not row["within"], row["within"]), default=None)
 
 
 def _samples(package: Package, options: VerifyOptions) -> tuple[list[Sample], NDArray[Any] | None]:
