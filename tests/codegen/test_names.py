@@ -85,6 +85,13 @@ def test_models_called_as_headers_are(name, tmp_path):
     subprocess.run(command, check=True)
 
 
+@pytest.mark.parametrize("name", ["aux", "Con", "com1", "LPT9", "nul", "prn"])
+def test_no_file_is_called_as_a_device_of_windows(name):
+    assert not is_prefix(name)
+    assert is_prefix(prefix(name))
+    assert is_prefix(f"{name}2x")
+
+
 def test_an_identifier_stays_as_it_is():
     assert identifier("kws_dscnn_v2") == "kws_dscnn_v2"
 

@@ -66,7 +66,7 @@ def sizes(folder, _):
 
 @follows(
     "driver/options.py: 'a letter, then letters, digits and single underscores; no keyword of C or C++, "
-    "no header of the C library (math), nothing that begins with mmcc'"
+    "no header of the C library (math), no device of Windows (aux), nothing that begins with mmcc'"
 )
 def prefix(folder, _):
     options = ("compile", save(RELU, folder), "-o", folder / "out", "--name")

@@ -39,6 +39,9 @@ _HEADERS = frozenset(
     """.split()  # noqa: SIM905
 )
 
+# No file can be called so on Windows, whatever its ending: aux.c, con.h.
+_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)
+
 
 def prefix(text: str) -> str:
     """The prefix of all symbols and files of a model called `text`: `text` itself where `is_prefix` holds."""
@@ -50,11 +53,12 @@ def is_prefix(text: str) -> bool:
     """True if symbols and files of a package may begin with `text`.
 
     It is an identifier, and neither a header of the C library or the compiler (capitals or not: some file
-    systems do not tell them apart) nor the beginning of names in `runtime_c/`.
+    systems do not tell them apart), nor a device of Windows, nor the beginning of names in `runtime_c/`.
     """
     low = text.lower()
     header = low in _HEADERS or low.endswith("intrin")  # as compilers for x86 call theirs
-    return is_identifier(text) and not header and not f"{low}_".startswith("mmcc_")
+    taken = header or _DEVICES.fullmatch(text) is not None or f"{low}_".startswith("mmcc_")
+    return is_identifier(text) and not taken
 
 
 def identifier(text: str) -> str:

@@ -119,6 +119,6 @@ def prefix_of(options: CompileOptions, model: Path) -> str:
             f'--name "{options.name}" cannot be a prefix in C',
             exit=Exit.USAGE,
             hint="a letter, then letters, digits and single underscores; no keyword of C or C++, no header "
-            "of the C library (math), nothing that begins with mmcc",
+            "of the C library (math), no device of Windows (aux), nothing that begins with mmcc",
         )
     return options.name
