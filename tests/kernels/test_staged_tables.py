@@ -23,7 +23,7 @@ from mmcc.codegen.staged import staged_for
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.module import Module
-from mmcc.ir.plan import MemoryPlan, Plan
+from mmcc.ir.plan import Chunks, MemoryPlan, Plan
 from mmcc.ir.ports import Port
 from mmcc.ir.types import Tensor
 from mmcc.kernels.contract import contracts
@@ -33,6 +33,7 @@ from mmcc.planner.api import best_plan
 from mmcc.target import Target, load_target
 from onnx import TensorProto, helper
 from op_case import OpCase
+from planner_graphs import Build
 from toolchains import ready
 
 TARGETS = ("cortex-m4", "cortex-m55")
@@ -78,6 +79,19 @@ def test_every_operator_has_a_place_for_its_constants(family: str) -> None:
             if plan.staged:
                 twin = staged_for(graph, plan, load_target("host"))
                 generated(graph, twin, load_target("host"))
+
+
+def test_a_node_with_constants_only_on_this_machine_is_made_in_one_call_here() -> None:
+    """Chunks for threads would all work in the bytes that its constants come to."""
+    b = Build("pooled")
+    graph = b.graph(b.conv(b.pool(b.input(16, 16, 16), 3), 32, 3))
+    board = load_target("cortex-m55")
+    asked = replace(request(graph), fuse=False, staging=staging(graph, board, 1 << 20), effort=2.0)
+    plan = best_plan(graph, asked)
+    assert set(plan.staged) == {1}
+    twin = staged_for(graph, replace(plan, chunks={0: Chunks((0, 2, 5))}), load_target("host"))
+    assert set(twin.staged) == {0, 1}
+    generated(graph, twin, load_target("host"))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -21,7 +21,8 @@ def staged_for(graph: Graph, plan: Plan, target: Target) -> Plan:
 
     Groups, loops, iterations, blocks by their channels, what stays, and where tensors are do not change.
     Places that are too small for these kernels' blocks move above all others, each to bytes of its own. So do
-    constants that only these kernels have, to the memory of all constants of their group.
+    constants that only these kernels have, to the memory of all constants of their group; a node that had
+    none is then made in one call, not in chunks.
     """
     plan = _unlimited(plan)
     some = next(plan.places[name].region for s in plan.staged.values() for name in s.buffers)
@@ -47,7 +48,8 @@ def staged_for(graph: Graph, plan: Plan, target: Target) -> Plan:
                     at = aligned(ends[region])
                     buffers[name], places[name] = replace(buffer, size=size), Place(region, at)
                     ends[region] = at + size
-    return replace(plan, buffers=tuple(buffers.values()), places=places, staged=staged)
+    chunks = {index: each for index, each in plan.chunks.items() if index not in staged}
+    return replace(plan, buffers=tuple(buffers.values()), places=places, staged=staged, chunks=chunks)
 
 
 def _unlimited(plan: Plan) -> Plan:
