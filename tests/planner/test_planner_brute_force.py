@@ -44,6 +44,7 @@ FOUND_OF_KIND = (
     ("strips", 181),  # strips saved bytes of all moments, but not of those that were looked at
     ("strips", 1355),  # what the solver proved held for groups within a bound, not below the plan
     ("strips", 1462),  # strips were cheaper only since they leave out a column that nobody needs
+    ("cells", 80),  # a layer that only goes backward was not over its input where others may not go so
     ("cells", 2),  # a layer that only goes backward takes a call for each step, in any plan
 )
 
@@ -59,14 +60,16 @@ def test_no_bound_is_exceeded_and_nothing_proved_is_beaten(first: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "graphs"), [("strips", 40), ("sums", 40), ("pixels", 20), ("cells", 12), ("gradients", 7)]
+    ("kind", "graphs"),
+    [("strips", 40), ("sums", 40), ("pixels", 20), ("cells", 12), ("gradients", 7), ("staged", 5)],
 )
 def test_nor_with_strips_sums_scratch_and_rows_in_an_order(kind: str, graphs: int) -> None:
     tally = Tally()
     for seed in range(graphs):
         assert list(try_seed(seed, tally, kind)) == [], seed
     assert tally.given_up <= 1
-    assert tally.proved > (0.7 if kind == "cells" else 0.9) * tally.plans
+    # nothing is claimed of plans with staged constants within a limit
+    assert tally.proved > {"cells": 0.7, "staged": 0.4}.get(kind, 0.9) * tally.plans
 
 
 @pytest.mark.parametrize(("kind", "seed"), [*(("any", seed) for seed in FOUND), *FOUND_OF_KIND])
@@ -81,7 +84,7 @@ def test_the_brute_force_finds_what_the_planner_finds(kind: str, seed: int) -> N
     graph = GRAPHS[kind](seed)
     usual = PlanRequest(align=1, recompute=2.0 if kind == "strips" else 1.0)
     request = with_promises(graph, usual, kind, Random(seed))
-    for groups in (False, True):
+    for groups in (True,) if kind == "staged" else (False, True):
         asked = replace(request, fuse=groups)
         made = best_plan(graph, asked)
         assert plan_within(graph, rules_of(graph, asked), made.peak(SRAM)), groups

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from mmcc.ir.nest import Span
 from mmcc.ir.types import geometry
 
 FREE = -(2**40)  # a distance that asks for nothing
+BLOCK = 16  # constants are at multiples of it
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,16 @@ class Group:
             if size:
                 found.append(Thing(("kept", k), -(-size // step) * step, max(4, step)))
         most = max(work.values(), default=0)
-        return [*found, Thing(("scratch", -1), -(-most // step) * step, step)] if most else found
+        if most:
+            found.append(Thing(("scratch", -1), -(-most // step) * step, step))
+        return [*found, *self._constants()]
+
+    def _constants(self) -> Iterator[Thing]:
+        """What was read from slow memory as the group began, and stays while it runs."""
+        for k in bits(self.mask):
+            _, size = self.laid.rules.constants.get(self.laid.kernels[k].node, (0, 0))
+            if size:
+                yield Thing(("constants", k), -(-size // BLOCK) * BLOCK, BLOCK)
 
     @cached_property
     def summing(self) -> list[int]:
@@ -210,7 +220,11 @@ class Group:
         size = next(t.size for t in self.things if t.key == lower)
         a, b = allocation_name(lower), allocation_name(upper)
         dies_or_grows = a in self.last_used or {a, b} <= self.defined or self.only_backward
-        if "scratch" in (lower[0], upper[0]) or {a, b} & self.before & self.after or dies_or_grows:
+        if (
+            {"scratch", "constants"} & {lower[0], upper[0]}
+            or {a, b} & self.before & self.after
+            or dies_or_grows
+        ):
             return size  # what dies is read to its end
         if a in self.inside and b in self.inside and self.ring(a)[1] and self.ring(b)[1]:
             together = any(lo <= top and at <= hi for lo, hi in self.uses(a) for at, top in self.uses(b))
@@ -277,6 +291,28 @@ class Single(Group):
         if allocation_name(lower) != out or out in self.before or upper not in self.last_used:
             return size
         return min(size, self.laid.over(k).get(upper, (size, 0))[0])
+
+
+class InBlocks(Group):
+    """A kernel alone whose constants come block by block: it reads its input until all is written."""
+
+    def __init__(self, whole: Group) -> None:
+        super().__init__(
+            whole.laid, whole.events, whole.mask, whole.before, whole.after, whole.inside, whole.merged
+        )
+        self.backward = False
+
+    def _constants(self) -> Iterator[Thing]:
+        (k,) = bits(self.mask)
+        size, _ = self.laid.rules.constants[self.laid.kernels[k].node]
+        yield Thing(("constants", k), -(-size // BLOCK) * BLOCK, BLOCK)
+
+    def _distance(self, lower: Any, upper: Any) -> int:
+        size = next(t.size for t in self.things if t.key == lower)
+        a, b = allocation_name(lower), allocation_name(upper)
+        if a not in self.defined or b not in self.last_used or self.writes[b]:
+            return size
+        return max(w[3] for w in self.writes[a]) - min((r[3] for r in self.reads[b]), default=-FREE)
 
 
 def group_of(laid: Laid, done: int, mask: int, last: int, *, backward: bool = True) -> Group:

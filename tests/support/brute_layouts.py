@@ -37,6 +37,8 @@ class Rules:
     ordered: Mapping[int, bool] = field(default_factory=dict[int, bool])
     # by node: those that take in the rows of an operand of its before it does
     riders: Mapping[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
+    # by node whose constants come to the arena: bytes of the smallest block of them, and of all
+    constants: Mapping[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
 
 
 def layouts(graph: Graph, rules: Rules) -> Iterator[dict[str, tuple[str, Any]]]:

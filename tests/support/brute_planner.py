@@ -16,7 +16,7 @@ from itertools import combinations
 from math import inf
 from typing import Any
 
-from brute_group import FREE, Group, Thing, group_of
+from brute_group import FREE, Group, InBlocks, Thing, group_of
 from brute_laid import Known, Laid, bits
 from brute_layouts import Rules, TooMany, layouts
 from brute_strips import Cut, InStrips, cuts, may_be_cut
@@ -132,6 +132,8 @@ class _Search:
                 _Way(group_of(self._laid, *key, backward=backward), *self._prices(mask, None, backward))
                 for backward in self._directions(mask)
             ]
+            if mask == 1 << last and self._laid.kernels[last].node in self._laid.rules.constants:
+                every.append(_Way(InBlocks(every[0].group), *self._prices(mask, None, False)))
             if self._laid.rules.recompute > 1 and may_be_cut(every[0].group, last):
                 every += [
                     _Way(InStrips(every[0].group, cut), *self._prices(mask, cut, False))

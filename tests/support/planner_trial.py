@@ -13,14 +13,14 @@ from brute_planner import NodeCosts, plan_within
 from mmcc.checker.plan import check_plan
 from mmcc.ir.graph import Graph, nest_of
 from mmcc.ir.nest import LoopKind
-from mmcc.ir.plan import Plan
+from mmcc.ir.plan import Blocks, Plan
 from mmcc.ir.regions import SRAM
 from mmcc.kernels.accumulate import accumulator_bytes
 from mmcc.planner import layer_by_layer, layouts
 from mmcc.planner.api import best_plan
 from mmcc.planner.caches import predicted
 from mmcc.planner.cost import node_cost
-from mmcc.planner.request import PlanRequest
+from mmcc.planner.request import PlanRequest, Staging
 from mmcc.planner.riders import riders
 from tiny_graphs import strips_graph, sums_graph, tiny_graph
 from tiny_row_orders import cells_graph, gradients_graph
@@ -53,6 +53,7 @@ GRAPHS = {
     "pixels": strips_graph,
     "cells": cells_graph,
     "gradients": gradients_graph,
+    "staged": strips_graph,
 }
 
 
@@ -71,7 +72,7 @@ def try_seed(seed: int, tally: Tally, kind: str = "any") -> Iterator[str]:
         request = replace(request, recompute=random.choice([1.1, 1.5, 2.0, 4.0]))
     if kind != "any":
         request = with_promises(graph, request, kind, random)
-    for groups in (False, True):
+    for groups in (True,) if kind == "staged" else (False, True):
         asked = replace(request, fuse=groups)
         beaten: dict[int, bool] = {}  # by bytes: some plan needs less
         for few in (False, True):
@@ -83,6 +84,12 @@ def try_seed(seed: int, tally: Tally, kind: str = "any") -> Iterator[str]:
             for text in _wrong(graph, asked, made, beaten, tally):
                 yield f"{text}; {_said(asked)}"
     yield from _try_limit(graph, replace(request, cost=COSTS), random, tally)
+    if kind == "staged":  # what cannot be kept is searched for in another way: by levels
+        least = best_plan(graph, request).peak(SRAM)
+        asked = replace(request, cost=COSTS, limit=random.randint(least // 2, least - 1))
+        made = _planned(graph, asked, tally, few=False)
+        texts = [made] if isinstance(made, str) else _wrong(graph, asked, made, {}, tally)
+        yield from (f"{text}; {_said(asked)}" for text in texts)
 
 
 def with_promises(graph: Graph, request: PlanRequest, kind: str, random: Random) -> PlanRequest:
@@ -94,6 +101,9 @@ def with_promises(graph: Graph, request: PlanRequest, kind: str, random: Random)
     ordered = {k: nest.row_order for k, nest in nests.items() if nest.row_order is not None}
     works |= {k: random.randint(1, 24) for k in ordered}  # what is handed on
     layers = [k for k, nest in nests.items() if nest.multiplies] if kind == "pixels" else []
+    if kind == "staged":
+        tilings = {k: _tilings(graph, k, random) for k, nest in nests.items() if nest.multiplies}
+        request = replace(request, staging=Staging(tilings))
     return replace(
         request,
         accumulators=sums,
@@ -102,6 +112,15 @@ def with_promises(graph: Graph, request: PlanRequest, kind: str, random: Random)
         pixels={k: random.randint(1, 4) for k in layers if random.random() < 0.8},
         riders=riders(graph, sums),
     )
+
+
+def _tilings(graph: Graph, index: int, random: Random) -> tuple[Blocks, ...]:
+    """Ways to cut a layer's constants into blocks of output channels; a depthwise one has one block."""
+    channels, each = graph.tensors[graph.nodes[index].output].shape[-1], random.randint(2, 24)
+    some = sorted({1, random.randint(1, channels), channels})
+    if getattr(graph.nodes[index].op, "groups", 1) > 1:
+        some = [channels]
+    return tuple(Blocks(c, -(-channels // c), c * each, (channels - 1) % c * each + each) for c in some)
 
 
 def _try_limit(graph: Graph, request: PlanRequest, random: Random, tally: Tally) -> Iterator[str]:
@@ -132,6 +151,7 @@ def _try_limit(graph: Graph, request: PlanRequest, random: Random, tally: Tally)
 
 def rules_of(graph: Graph, request: PlanRequest) -> Rules:
     """What the brute force may do, as the planner is asked."""
+    tilings = request.staging.tilings if request.staging else {}
     return Rules(
         request.align,
         request.external(graph),
@@ -143,6 +163,7 @@ def rules_of(graph: Graph, request: PlanRequest) -> Rules:
         request.pixels,
         {k: kind is LoopKind.BACKWARD for k, kind in request.ordered.items()},
         request.riders,
+        {k: (some[0].bytes, some[-1].bytes) for k, some in tilings.items()},
     )
 
 

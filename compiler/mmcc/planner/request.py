@@ -108,6 +108,10 @@ class PlanRequest:
         """True of a node whose rows can only be made from the last to the first."""
         return self.ordered.get(node) is LoopKind.BACKWARD
 
+    def may_run_backward(self, node: int) -> bool:
+        """True of a node that may make its rows from the last to the first, alone."""
+        return self.backward or self.runs_backward(node)
+
     def peak(self, plan: Plan) -> int:
         """Bytes of the largest arena that a plan has."""
         return max((plan.peak(region) for region in self.regions), default=0)

@@ -38,7 +38,9 @@ def layout_bound(
         for allocation in allocations:
             users[allocation] |= 1 << n
         before = sum(1 << kernel_of[v] for v in _needs(graph, index, number_of) if v in kernel_of)
-        over = _over(graph, index, holds, safe_offset[index], number, backward=request.backward)
+        over = _over(
+            graph, index, holds, safe_offset[index], number, backward=request.may_run_backward(index)
+        )
         outs = tuple(number[name] for name in node.outputs)
         kernels.append(
             ScheduledKernel(
@@ -94,7 +96,7 @@ def value_floor(
             size = max(graph.tensors[name].bytes for name in names)
             ahead = min(safe_offset[index][name].forward for name in names)
             back = min(safe_offset[index][name].backward for name in names)
-            last_used.append((ahead, size, back if request.backward else None))
+            last_used.append((ahead, size, back if request.may_run_backward(index) else None))
         outs = sorted(graph.tensors[name].bytes for name in node.outputs if name not in outside)
         out = outs.pop() if outs else 0  # the others are beside it and what is last used
         most = max(most, cover(out, last_used) + sum(outs) + request.scratch.get(index, 0))

@@ -79,13 +79,9 @@ class ValueGroups:
             made = made + piece.among(np.arange(steps)) * piece.line
             back = back + _made_backward(piece, steps, running=False) * piece.line
         most = [int((needed + made).max(initial=0))]
-        if self._may_run_backward(node):
+        if self.rows.request.may_run_backward(node):
             most.append(int((needed + back).max(initial=0)))
         return scratch + min(most)
-
-    def _may_run_backward(self, node: int) -> bool:
-        """True if alone a node may make its rows from the last to the first."""
-        return self.rows.request.backward or self.rows.request.runs_backward(node)
 
     def shrinks(self, node: int, roles: Roles) -> bool:
         """True if at each step what a node has still to make is no more bytes than what dies when read."""
@@ -240,7 +236,7 @@ class ValueGroups:
         schedules = self._schedules(last, members, self._drained(last, members, roles))
         most = min(self._most(moments, members, roles) for moments in schedules)
         most = max(most, self._early(last, members, roles.last_used))
-        if alone and computing == 1 << last and self._may_run_backward(last):
+        if alone and computing == 1 << last and self.rows.request.may_run_backward(last):
             most = min(most, self._backward(last, roles))
         if self._strips and not alone and self._may_be_cut(last, computing, roles.defined):
             most = min(most, self.bytes(roles.last_used | roles.defined))

@@ -314,7 +314,7 @@ def _over(
         (
             number[allocation],
             _round(d.forward, align[allocation]),
-            _round(d.backward, align[allocation]) if request.backward else None,
+            _round(d.backward, align[allocation]) if request.may_run_backward(index) else None,
         )
         for allocation, d in found.items()
         if allocation not in barred
