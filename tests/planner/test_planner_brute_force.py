@@ -69,7 +69,7 @@ def test_nor_with_strips_sums_scratch_and_rows_in_an_order(kind: str, graphs: in
         assert list(try_seed(seed, tally, kind)) == [], seed
     assert tally.given_up <= 1
     # nothing is claimed of plans with staged constants within a limit
-    assert tally.proved > {"cells": 0.7, "staged": 0.4}.get(kind, 0.9) * tally.plans
+    assert tally.proved > {"cells": 0.7, "staged": 0.3}.get(kind, 0.9) * tally.plans
 
 
 @pytest.mark.parametrize(("kind", "seed"), [*(("any", seed) for seed in FOUND), *FOUND_OF_KIND])
