@@ -23,7 +23,7 @@ from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import plan_cost
 from mmcc.planner.paging import traffic
-from mmcc.planner.states import ALIGN, state_bytes
+from mmcc.planner.states import ALIGN, kept_bytes
 from mmcc.target import load_target
 from mmcc.training.module import STEP, forward_pass, training_module
 from mmcc.training.options import TrainOptions
@@ -113,5 +113,5 @@ def _row(
     plan, arena = planned(step, Asked())
     moved = traffic(separate_states(step), plan, target.cost, SLOW_CYCLES)
     cost = plan_cost(separate_states(step), plan, target.cost)
-    kept = state_bytes(module.states, ALIGN)
+    kept = kept_bytes(module.states, ALIGN)
     return Row(network, technique, arena, kept, more, moved.bytes, moved.stalls / cost)

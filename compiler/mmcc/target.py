@@ -43,7 +43,7 @@ COST_UNITS = ("instructions", "cycles")  # the first, unless a target says
 COST_TABLES = ("cost", "cost_of_small_frames")  # in this unit
 
 REGION_NAME = re.compile("[a-z][a-z0-9_]{0,30}")
-TAKEN_NAME = re.compile(r"weights|slice|streams|state|arena|context|(input|output)_\d+")
+TAKEN_NAME = re.compile(r"weights|slice|streams|(\w+_)?state|arena|context|(input|output)_\d+")
 CHIPS = "chips"  # the folder of theirs below that of targets
 MOST_WINDOWS = 3  # of regions on an emulated board: memory protection units have so many entries
 

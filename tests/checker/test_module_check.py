@@ -45,9 +45,10 @@ def with_learn(plan: MemoryPlan, learn: Plan) -> MemoryPlan:
 def test_states_that_share_bytes_or_leave_their_memory() -> None:
     plan = planned()
     first, second = plan.states
-    wrong = check_memory_plan(MODULE, replace(plan, states=plan.states | {second: plan.states[first] + 4}))
+    close = replace(plan.states[first], offset=plan.states[first].offset + 4)
+    wrong = check_memory_plan(MODULE, replace(plan, states=plan.states | {second: close}))
     assert f'states "{first}" and "{second}" share bytes' in wrong
-    wrong = check_memory_plan(MODULE, replace(plan, state_bytes=plan.state_bytes - 1))
+    wrong = check_memory_plan(MODULE, replace(plan, state_bytes={STATE: plan.state_bytes[STATE] - 1}))
     assert any(f'state "{second}" ends at byte' in text for text in wrong)
 
 
@@ -66,7 +67,7 @@ def test_a_buffer_among_the_states() -> None:
     plan = planned()
     learn = plan.entries["learn"]
     stray = Buffer("stray", BufferKind.SCRATCH, 4, Span(0, 1), (STATE,))
-    place = Place(STATE, max(plan.states.values()))
+    place = Place(STATE, max(place.offset for place in plan.states.values()))
     learn = replace(learn, buffers=(*learn.buffers, stray), places=learn.places | {"stray": place})
     wrong = check_memory_plan(MODULE, with_learn(plan, learn))
     assert wrong == ['entry learn: buffer "stray" lies among the states, but is none']
@@ -76,8 +77,9 @@ def test_programs_that_begin_otherwise_or_count_otherwise() -> None:
     plan = planned()
     program = lowered(plan)
     state = program.states[0]
-    for change in (replace(state, offset=state.offset + 4), replace(state, data=state.data + 1)):
-        wrong = check_program(MODULE, plan, replace(program, states=(change, *program.states[1:])))
+    for change in ({"offset": state.offset + 4}, {"data": state.data + 1}, {"memory": "sram"}):
+        others = (replace(state, **change), *program.states[1:])
+        wrong = check_program(MODULE, plan, replace(program, states=others))
         assert wrong == ["states do not begin with their initial values where the plan has them"]
     run, learn = program.entries
     wrong = check_program(

@@ -12,13 +12,14 @@ from mmcc.checker.plan import check_plan
 from mmcc.ir.graph import Graph
 from mmcc.ir.interpret import Interpreter, evaluate
 from mmcc.ir.module import Module, check_module
+from mmcc.ir.regions import STATE, Place
 from mmcc.passes.chain_updates import chain_updates
 from mmcc.passes.pair_states import pair_states
 from mmcc.passes.separate_states import separate_states
 from mmcc.passes.split_states import state_pieces
 from mmcc.planner.api import best_plan
 from mmcc.planner.request import PlanRequest
-from mmcc.planner.states import ALIGN, state_offsets
+from mmcc.planner.states import ALIGN, state_places
 
 pytestmark = pytest.mark.quick
 
@@ -124,4 +125,4 @@ def test_pieces_that_are_read_whole_stay_whole():
     """)
     assert state_pieces(graph) == {}
     assert len(separate_states(graph).states) == 1
-    assert state_offsets(separate_states(graph).states, ALIGN) == {"s": 0}
+    assert state_places(separate_states(graph).states, ALIGN) == {"s": Place(STATE, 0)}

@@ -22,7 +22,7 @@ from mmcc.ops.movement import Expand
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan, plan_module
 from mmcc.planner.request import PlanRequest
-from mmcc.planner.states import ALIGN, state_offsets
+from mmcc.planner.states import ALIGN, state_places
 from mmcc.target import load_target
 from stateful import BY_HAND, StatefulBuild, accumulator, crossed, old_and_new, random_graph, shift_register
 
@@ -33,7 +33,7 @@ def planned(graph: Graph, *, external: bool = False, **asked) -> Plan:
     request = PlanRequest(
         external_inputs=external,
         external_outputs=external,
-        states=state_offsets(graph.states, ALIGN),
+        states=state_places(graph.states, ALIGN),
         **asked,
     )
     return best_plan(graph, request)
@@ -117,7 +117,8 @@ def test_a_state_in_place_takes_no_arena() -> None:
 @pytest.mark.quick
 def test_states_lie_one_behind_the_other() -> None:
     graph = separate_states(crossed())
-    assert list(state_offsets(graph.states, ALIGN).values()) == [0, graph.tensors["s0"].bytes]
+    wanted = [Place(STATE, 0), Place(STATE, graph.tensors["s0"].bytes)]
+    assert list(state_places(graph.states, ALIGN).values()) == wanted
 
 
 @pytest.mark.quick
@@ -128,7 +129,7 @@ def test_states_are_aligned_as_all_buffers_of_the_plan_are() -> None:
     (name,) = (entry.name for entry in module.entries)
     plan = plan_module(module, {name: PlanRequest(align=1024)})
     assert check_memory_plan(module, plan) == []
-    assert sorted(plan.states.values()) == [0, 1024]
+    assert sorted(place.offset for place in plan.states.values()) == [0, 1024]
 
 
 @pytest.mark.quick

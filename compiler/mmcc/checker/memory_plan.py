@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 from mmcc.checker.plan import check_plan
 from mmcc.checker.replay import MOST
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
-from mmcc.ir.regions import STATE, Region
+from mmcc.ir.regions import External, Region
 
 
 def check_memory_plan(module: Module, plan: MemoryPlan) -> list[str]:
@@ -25,14 +26,27 @@ def check_memory_plan(module: Module, plan: MemoryPlan) -> list[str]:
 
 
 def _crowded(module: Module, plan: MemoryPlan) -> Iterator[str]:
-    """States that share bytes, or leave their memory."""
-    end, last = 0, ""
-    for state in sorted(module.states, key=lambda state: plan.states[state.begin]):
-        if plan.states[state.begin] < end:
-            yield f'states "{last}" and "{state.begin}" share bytes'
-        end, last = plan.states[state.begin] + state.initial.nbytes, state.begin
-    if end > plan.state_bytes:
-        yield f'state "{last}" ends at byte {end} of {plan.state_bytes}'
+    """States that share bytes or leave their memory, and memories larger than what they are part of."""
+    ends: dict[Region | External, tuple[int, str]] = {}
+    for state in sorted(module.states, key=lambda state: plan.states[state.begin].offset):
+        name, place = state.begin, plan.states[state.begin]
+        end, last = ends.get(place.region, (0, ""))
+        if place.offset < end:
+            yield f'states "{last}" and "{name}" share bytes'
+        end = place.offset + state.initial.nbytes
+        most = plan.state_bytes.get(place.region, 0) if isinstance(place.region, Region) else 0
+        if end > most:
+            yield f'state "{name}" ends at byte {end} of {most}'
+        if not isinstance(place.region, Region) or not place.region.keeps:
+            yield f'state "{name}" is in {place.region}, where nothing lives from run to run'
+        ends[place.region] = end, name
+    sizes = plan.regions()
+    arenas = {region.name: size for region, size in sizes.items() if not region.keeps}
+    for memory in plan.state_bytes:
+        arena = arenas.get(memory.states_of or "", 0)
+        if memory.size is not None and arena + sizes[memory] > memory.size:
+            taken = f"states take {sizes[memory]} bytes of {memory.states_of}, and the arena {arena}"
+            yield f"{taken}: more than {memory.size}"
 
 
 def _in_the_way(module: Module, plan: MemoryPlan) -> Iterator[str]:
@@ -62,12 +76,12 @@ def _strayed(graph: Graph, plan: Plan, whole: MemoryPlan) -> list[str]:
     for state in graph.states:
         slot = plan.slots[state.begin]
         place = plan.places[slot.buffer]
-        if (place.region, place.offset + slot.offset) != (STATE, whole.states[state.begin]):
+        if replace(place, offset=place.offset + slot.offset) != whole.states[state.begin]:
             wrong.append(f'state "{state.begin}" is not where the other entries have it')
     mine = {plan.slots[name].buffer for state in graph.states for name in (state.begin, state.end)}
     wrong += [
         f'buffer "{b.name}" lies among the states, but is none'
         for b in plan.buffers
-        if plan.places[b.name].region == STATE and b.name not in mine
+        if isinstance(region := plan.places[b.name].region, Region) and region.keeps and b.name not in mine
     ]
     return wrong

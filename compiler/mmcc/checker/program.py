@@ -51,10 +51,17 @@ def _numbered(graph: Graph, code: EntryCode, first: int) -> Iterator[str]:
 
 def _states(module: Module, plan: MemoryPlan, program: Program) -> Iterator[str]:
     """Initial values must lie where the entries find their states."""
-    found = [(state.offset, state.data.tobytes()) for state in program.states]
-    wanted = [(plan.states[state.begin], state.initial.tobytes()) for state in module.states]
+    found = [(state.memory, state.offset, state.data.tobytes()) for state in program.states]
+    places = [plan.states[state.begin] for state in module.states]
+    wanted = [
+        (str(place.region), place.offset, state.initial.tobytes())
+        for place, state in zip(places, module.states, strict=True)
+    ]
     if found != wanted:
         yield "states do not begin with their initial values where the plan has them"
+    memory = next((str(plan.states[name].region) for name in module.parameters), None)
+    if program.saved is not None and program.saved.memory != memory:
+        yield f"parameters are saved from {program.saved.memory}, but lie in {memory}"
 
 
 def _too_small(plan: Plan, program: Program) -> Iterator[str]:

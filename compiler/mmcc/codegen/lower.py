@@ -15,7 +15,7 @@ from mmcc.codegen.staged import SLICE
 from mmcc.errors import Where
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.module import LOOP, Entry, Module
-from mmcc.ir.plan import FILLED, Along, MemoryPlan, Plan
+from mmcc.ir.plan import FILLED, Along, MemoryPlan, Place, Plan
 from mmcc.ir.program import (
     EntryCode,
     FetchedConstants,
@@ -28,7 +28,8 @@ from mmcc.ir.program import (
     Step,
     View,
 )
-from mmcc.ir.regions import SLOW, STATE
+from mmcc.ir.regions import SLOW
+from mmcc.ir.state import State
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.kernels.accumulate import accumulate, accumulator_bytes
 from mmcc.kernels.blocks import block_uses, kernels_of, pack_block, part_of
@@ -48,24 +49,30 @@ def lower(module: Module, plan: MemoryPlan, name: str, target: Target) -> Progra
         entries.append(lower_entry(entry, own, target, first, staged, bodies))
         staged += own.staged_bytes
     regions = plan.regions()
-    if not regions.keys() - {STATE}:
+    if all(region.keeps for region in regions):
         regions = {target.memory[0]: 0} | regions  # the context has one even if nothing lives in it
-    states = tuple(InitialState(plan.states[state.begin], state.initial) for state in module.states)
+    states = tuple(_initial(state, plan.states[state.begin]) for state in module.states)
     slow = max(own.peak(SLOW) for own in plan.entries.values())
     pages = max(len(entry.graph.paged) for entry in module.entries)
     return Program(name, regions, tuple(entries), states, _saved(module, plan), slow, pages)
 
 
 def _saved(module: Module, plan: MemoryPlan) -> SavedParameters | None:
-    """The beginning of the memory of states, which has the parameters; its mark tells theirs from others."""
+    """The beginning of the memory that has the parameters; its mark tells theirs from others."""
     own = [state for state in module.states if state.begin in module.parameters]
     if not own:
         return None
-    end = max(plan.states[state.begin] + state.initial.nbytes for state in own)
-    others = [state for state in module.states if state not in own]
-    assert all(plan.states[state.begin] >= end for state in others), "parameters are not first"
-    lines = (f"{s.begin} {s.initial.dtype.str} {s.initial.shape} {plan.states[s.begin]}" for s in own)
-    return SavedParameters(end, zlib.crc32("\n".join(lines).encode()))
+    place = plan.states
+    end = max(place[state.begin].offset + state.initial.nbytes for state in own)
+    (memory,) = {place[state.begin].region for state in own}
+    beside = [s for s in module.states if s not in own and place[s.begin].region == memory]
+    assert all(place[state.begin].offset >= end for state in beside), "parameters are not first"
+    lines = (f"{s.begin} {s.initial.dtype.str} {s.initial.shape} {place[s.begin].offset}" for s in own)
+    return SavedParameters(str(memory), end, zlib.crc32("\n".join(lines).encode()))
+
+
+def _initial(state: State, place: Place) -> InitialState:
+    return InitialState(str(place.region), place.offset, state.initial)
 
 
 def lower_entry(

@@ -19,6 +19,7 @@ class StateText:
     of its own; or in neither, if all bytes are `fill`."""
 
     index: int
+    memory: str
     offset: int
     bytes: int
     ctype: str
@@ -47,7 +48,7 @@ def _text(index: int, state: InitialState, weights: Weights) -> StateText:
     data, source = state.data, weights.offsets.get(f"state{index}")
     rows = () if source is not None or _is_even(state) else tuple(c_values(Constant("", data)))
     fill = int(data.reshape(-1).view(np.uint8)[0]) if data.size else 0
-    return StateText(index, state.offset, data.nbytes, ctype_of(data), source, rows, fill)
+    return StateText(index, state.memory, state.offset, data.nbytes, ctype_of(data), source, rows, fill)
 
 
 def _is_even(state: InitialState) -> bool:

@@ -123,7 +123,7 @@ def _package(job: Job, planned: Planned, plan_check: Mapping[str, float]) -> Bui
 def _check_regions(module: Module, plan: MemoryPlan, requests: Mapping[str, PlanRequest]) -> None:
     """CompileError if a region of the target has fewer bytes than the plan takes there."""
     for region, size in plan.regions().items():
-        if region.size is None or size <= region.size:
+        if region.size is None or size <= region.size or region.keeps:
             continue
         if module.concurrent:
             hint = "fewer models in --concurrent, or another target"

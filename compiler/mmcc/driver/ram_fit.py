@@ -166,9 +166,9 @@ def _within_memories(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
         (here,) = (r for r in built.report["ram"]["regions"] if r["name"] == home)
         if here["bytes"] + here["besides"] <= most:
             break
-        arena = max(0, most - here["besides"])
-        job.progress(f"{here['besides']} bytes of {home} are no arena")
-        requests = {name: _cut(request, home, arena) for name, request in requests.items()}
+        fixed = here["besides"] - here["states"]
+        job.progress(f"{fixed} bytes of {home} are neither arena nor states")
+        requests = {name: _cut(request, home, max(0, most - fixed)) for name, request in requests.items()}
         built = build(job, requests)
     return built
 

@@ -59,7 +59,7 @@ def plan_rows(module: Module, requests: Mapping[str, PlanRequest], ask: Ask) -> 
         module = replace(module, entries=(Entry(entry.name, laid.graph),))
     wide = spread(laid.graph, laid.plan, laid.request)
     cut = in_chunks(laid.graph, wide, laid.request)
-    memory = MemoryPlan({entry.name: lend(cut, laid.request)}, {}, 0)
+    memory = MemoryPlan({entry.name: lend(cut, laid.request)})
     asked = {entry.name: laid.request}
     return Planned(module, memory, asked, laid.turned, laid.apart, laid.tiling, laid.row_copies)
 

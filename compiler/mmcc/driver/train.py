@@ -24,7 +24,7 @@ from mmcc.ir.plan import Plan
 from mmcc.package.folder import check_output
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan
-from mmcc.planner.states import ALIGN, state_bytes
+from mmcc.planner.states import ALIGN, kept_bytes
 from mmcc.target import load_target
 from mmcc.training.module import forward_pass, training_module
 from mmcc.training.options import TrainOptions
@@ -99,7 +99,7 @@ def _most_layers(
 
 def _too_much_kept(graph: Graph, train: TrainOptions, ram: int) -> bool:
     """Whether parameters, and what is kept of them from call to call, are more than all RAM."""
-    return 0 < ram < state_bytes(training_module(graph, train).states, ALIGN)
+    return 0 < ram < kept_bytes(training_module(graph, train).states, ALIGN)
 
 
 def _trained(
@@ -146,7 +146,7 @@ def _compiled(
     if not options.ram:
         return compile_module(_with(module, kept.least()), model, out, once, progress)
     limit = (
-        options.ram - state_bytes(module.states, request.align) - max(options.ram // BESIDES, LEAST_BESIDES)
+        options.ram - kept_bytes(module.states, request.align) - max(options.ram // BESIDES, LEAST_BESIDES)
     )
     graph = separate_states(step.graph)
     for fuse in (False, True):  # where nodes fit alone, nothing is to be searched for

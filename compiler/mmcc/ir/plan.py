@@ -9,7 +9,7 @@ from enum import Enum
 
 from mmcc.ir.module import RUN
 from mmcc.ir.nest import Span
-from mmcc.ir.regions import FILE, SLOW, STATE, External, Move, Place, Region
+from mmcc.ir.regions import FILE, SLOW, External, Move, Place, Region
 
 
 class BufferKind(Enum):
@@ -232,6 +232,7 @@ class Plan:
     copied: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])  # by Concat node
     staged: dict[int, Staged] = field(default_factory=dict[int, Staged])  # by node; empty: all in fast memory
     fetched: dict[int, str] = field(default_factory=dict[int, str])  # by node: the buffer of its constants
+    states: dict[str, Region] = field(default_factory=dict[str, Region])  # by `begin`: the memory chosen
     chunks: dict[int, Chunks] = field(default_factory=dict[int, Chunks])  # by node that runs in several
     in_ram: frozenset[int] = frozenset()  # nodes whose constants are copied to RAM once, by init
     proved_optimal: bool = False
@@ -323,15 +324,15 @@ def _stays(first: Place, live: Span, moved: Sequence[Transfer]) -> tuple[Stay, .
 class MemoryPlan:
     """The plans of a module's entries, which use the same memory one after the other, or parts of it.
 
-    An arena holds nothing from one call to the next but what a call returned. `states` says where in their
-    memory the states begin, by `begin`; it has `state_bytes` bytes. `begins` says where the parts of entries
-    begin of which some may run at the same time, and `parts_proved` that parts of their sizes, apart where
-    they must be, cannot take less together.
+    An arena holds nothing from one call to the next but what a call returned. `states` says where states
+    are, by `begin`, and `state_bytes` how many bytes their memories have, one for each region of the target
+    that some are in. `begins` says where the parts of entries begin of which some may run at the same time,
+    and `parts_proved` that parts of their sizes, apart where they must be, cannot take less together.
     """
 
     entries: dict[str, Plan]  # by name
-    states: dict[str, int] = field(default_factory=dict[str, int])
-    state_bytes: int = 0
+    states: dict[str, Place] = field(default_factory=dict[str, Place])
+    state_bytes: dict[Region, int] = field(default_factory=dict[Region, int])
     begins: dict[str, int] = field(default_factory=dict[str, int])
     parts_proved: bool = True
 
@@ -341,18 +342,18 @@ class MemoryPlan:
         return MemoryPlan({RUN: plan})
 
     def regions(self) -> dict[Region, int]:
-        """Bytes of each region, that of states last.
+        """Bytes of each region, those of states last.
 
         States lie in RAM beside arenas, with no gap: then each is a multiple of its alignment.
         """
         found: dict[Region, int] = {}
         for plan in self.entries.values():
             for region, size in plan.regions().items():
-                if region != STATE:
+                if not region.keeps:
                     found[region] = max(size, found.get(region, 0))
         if not self.state_bytes:
             return found
-        found[STATE] = self.state_bytes
+        found |= self.state_bytes
         return {region: -(-size // region.align) * region.align for region, size in found.items()}
 
     def __str__(self) -> str:

@@ -363,16 +363,18 @@ class EntryCode:
 
 @dataclass(frozen=True, slots=True)
 class InitialState:
-    """What lies at a byte of the memory of states before the first run."""
+    """What lies at a byte of a memory for states before the first run."""
 
+    memory: str
     offset: int
     data: NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class SavedParameters:
-    """The first bytes of the memory of states: the model's parameters. `layout` tells which, and where."""
+    """The first bytes of a memory for states: the model's parameters. `layout` tells which, and where."""
 
+    memory: str
     bytes: int
     layout: int
 

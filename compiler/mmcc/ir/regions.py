@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,8 @@ class Region:
     `size` is the most bytes of that arena; None: as many as the model needs. `align` is that of its first
     byte. `section` is the linker's; "": that of any variable. Costs are cycles a byte. A region without
     `write_cost` is only read. `dma` tells whether copies that go on while the model computes reach it; where
-    a data cache is between it and the processor, `cache_line` is the bytes of a line, else 0.
+    a data cache is between it and the processor, `cache_line` is the bytes of a line, else 0. `states_of` is
+    of memory for states alone: the region of the target that this is a part of, "" that of variables.
     """
 
     name: str  # an identifier in C, in lower case
@@ -24,6 +25,12 @@ class Region:
     write_cost: float | None = 0.0
     dma: bool = True
     cache_line: int = 0
+    states_of: str | None = None
+
+    @property
+    def keeps(self) -> bool:
+        """True of memory for states: it is no arena, what is there lives from run to run."""
+        return self.states_of is not None
 
     def __str__(self) -> str:
         return self.name
@@ -51,10 +58,15 @@ class External:
 
 
 SRAM = Region("sram")  # of a target whose file names no memory
-STATE = Region("state")  # what lives from run to run
+STATE = Region("state", states_of="")  # what lives from run to run, where a target has one memory
 SLOW = Region("slow")  # that the caller's functions copy to and from; no arena
 WEIGHTS = Region("weights", write_cost=None)  # the constants of a package, where the linker puts them
 FILE = Region("file", write_cost=None)  # that the caller's functions read constants from
+
+
+def states_in(region: Region) -> Region:
+    """The memory for states in a region of the target, beside the arena there: `size` is that of both."""
+    return replace(region, name=f"{region.name}_state", states_of=region.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
+from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
-from mmcc.ir.plan import MemoryPlan, Plan
+from mmcc.ir.plan import MemoryPlan, Place, Plan
+from mmcc.ir.regions import Region, states_in
 from mmcc.planner.bounds.bound import trivial_bound
 from mmcc.planner.cached import WORTH, in_caches
 from mmcc.planner.caches import predicted
@@ -19,11 +21,12 @@ from mmcc.planner.cost import node_costs
 from mmcc.planner.layer_by_layer import LayoutChoice, best_layout, plan_alone
 from mmcc.planner.lend import lend
 from mmcc.planner.paging import place_paged
-from mmcc.planner.regions.search import best_in_regions
+from mmcc.planner.regions.search import best_in_regions, floor_cost
+from mmcc.planner.regions.states import kept_by, rounded
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.search import Search
 from mmcc.planner.spread import spread
-from mmcc.planner.states import place_states, state_bytes, state_offsets
+from mmcc.planner.states import place_states, state_bytes, state_places
 
 ROUNDING = 1e-9  # of a cost
 
@@ -37,32 +40,36 @@ def best_plan(graph: Graph, request: PlanRequest) -> Plan:
     in_ram = (tensor for tensor in graph.tensors.values() if not graph.is_constant(tensor.name))
     assert all(tensor.dtype.per_cell == 1 for tensor in in_ram), "a packed tensor is in RAM"
     start = time.perf_counter()
-    found = place_states(
-        graph, _best(graph, request), request.states or state_offsets(graph.states, request.align)
-    )
-    found = place_paged(graph, found)
+    found = _best(graph, request)
+    states = request.states or state_places(graph.states, request.align, found.states)
+    found = place_paged(graph, place_states(graph, found, states))
     return replace(found, seconds=time.perf_counter() - start)
 
 
 def plan_module(module: Module, requests: Mapping[str, PlanRequest]) -> MemoryPlan:
     """The best plan of each entry for its request; what it leaves is lent to kernels. States lie at the same
-    place in all of them. Where an entry does not keep its limit, those after it may have as much as it takes:
-    they share the arena, and to search for less would be in vain.
+    place in all of them: in several memories, where they cost least (`_in_several_memories`). Where an entry
+    does not keep its limit, those after it may have as much as it takes: they share the arena, and to search
+    for less would be in vain.
 
     Entries that may run at the same time have parts of the arena of their own, of which nothing is lent; the
     limit of the requests is for all together."""
     align = max(request.align for request in requests.values())
-    offsets = state_offsets(module.states, align)
     graphs = {entry.name: entry.graph for entry in module.entries}
+    places = state_places(module.states, align)
 
     def best(name: str, request: PlanRequest) -> Plan:
-        return best_plan(graphs[name], replace(request, states=offsets))
+        return best_plan(graphs[name], replace(request, states=places))
 
     def cut(name: str, plan: Plan) -> Plan:
         wide = spread(graphs[name], plan, requests[name])
         return in_chunks(graphs[name], wide, requests[name])
 
-    size = state_bytes(module.states, align)
+    if module.states and all(request.by_region for request in requests.values()):
+        plans, places = _in_several_memories(module, requests, align)
+        plans = {name: lend(cut(name, plan), requests[name]) for name, plan in plans.items()}
+        return MemoryPlan(plans, places, state_bytes(module.states, places))
+    size = state_bytes(module.states, places)
     if not module.concurrent:
         plans, largest = dict[str, Plan](), 0
         for name, request in requests.items():
@@ -71,12 +78,50 @@ def plan_module(module: Module, requests: Mapping[str, PlanRequest]) -> MemoryPl
             plans[name] = best(name, request)
             largest = max(largest, request.peak(plans[name]))
         return MemoryPlan(
-            {name: lend(cut(name, plans[name]), requests[name]) for name in graphs}, offsets, size
+            {name: lend(cut(name, plans[name]), requests[name]) for name in graphs}, places, size
         )
     plans, parts = plan_concurrent(module, requests, best)
     begins = dict(parts.begins)
     plans = {name: cut(name, moved_up(plan, begins[name])) for name, plan in plans.items()}
-    return MemoryPlan(plans, offsets, size, begins, parts.proved)
+    return MemoryPlan(plans, places, size, begins, parts.proved)
+
+
+def _in_several_memories(
+    module: Module, requests: Mapping[str, PlanRequest], align: int
+) -> tuple[dict[str, Plan], dict[str, Place]]:
+    """The plans of entries, and where states are: where they are best for the entry that costs most, with
+    what others read and write of them. If another entry does not fit beside that, for the next one."""
+    graphs = {entry.name: entry.graph for entry in module.entries}
+    if len(graphs) == 1:
+        ((name, graph),) = graphs.items()
+        plan = best_plan(graph, requests[name])
+        return {name: plan}, state_places(module.states, align, plan.states)
+    failed: CompileError | None = None
+    for leader in sorted(graphs, key=lambda name: -floor_cost(graphs[name], requests[name])):
+        kept = tuple(kept_by(module, requests, leader, align))
+        try:
+            chosen = best_plan(graphs[leader], replace(requests[leader], kept=kept))
+            places = state_places(module.states, align, chosen.states)
+            taken = state_bytes(module.states, places)
+            return {
+                name: best_plan(graph, _beside(requests[name], places, taken))
+                for name, graph in graphs.items()
+            }, places
+        except CompileError as error:
+            failed = failed or error
+    assert failed is not None, "a module has entries"
+    raise failed
+
+
+def _beside(request: PlanRequest, places: Mapping[str, Place], taken: Mapping[Region, int]) -> PlanRequest:
+    """The request with states where they are, and what they leave of each region."""
+    within = dict(request.within)
+    for region in request.regions:
+        size = within.get(region.name, region.size)
+        memory = states_in(region)
+        if size is not None and memory in taken:
+            within[region.name] = max(0, size - rounded(taken[memory], region))
+    return replace(request, states=places, within=within)
 
 
 def _best(graph: Graph, request: PlanRequest) -> Plan:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from mmcc.ir.module import Module
 from mmcc.ir.plan import Place, Plan
-from mmcc.ir.regions import STATE, Region
+from mmcc.ir.regions import Region
 from mmcc.planner.request import PlanRequest
 
 Best = Callable[[str, PlanRequest], Plan]
@@ -75,7 +75,7 @@ def moved_up(plan: Plan, by: int) -> Plan:
 
 def _in_arena(place: Place) -> bool:
     region = place.region
-    return isinstance(region, Region) and region != STATE and region.write_cost is not None
+    return isinstance(region, Region) and not region.keeps and region.write_cost is not None
 
 
 def place_parts(module: Module, sizes: Mapping[str, int]) -> Parts:

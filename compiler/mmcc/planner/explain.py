@@ -10,7 +10,7 @@ from mmcc.errors import NAME_COLUMNS, CompileError, Exit, printable
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import Buffer, MemoryPlan, Plan
-from mmcc.ir.regions import STATE, Region
+from mmcc.ir.regions import Region
 from mmcc.ops.stream import ReadRows
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.cost import plan_macs
@@ -90,7 +90,7 @@ def _ends(plan: MemoryPlan) -> dict[str, int]:
     """Where the part of each entry ends."""
     return {
         name: max(
-            (size for region, size in own.regions().items() if region != STATE), default=plan.begins[name]
+            (size for region, size in own.regions().items() if not region.keeps), default=plan.begins[name]
         )
         for name, own in plan.entries.items()
     }

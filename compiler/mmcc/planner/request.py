@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import LoopKind
-from mmcc.ir.plan import Blocks, Plan, Useful
+from mmcc.ir.plan import Blocks, Place, Plan, Useful
 from mmcc.ir.regions import SRAM, Cache, Region
 
 
@@ -36,11 +36,26 @@ class Constants:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptTogether:
+    """States that are in one memory, by `begin`: the parameters of a model that is trained, or one state.
+
+    `bytes` are those of all with what alignment adds. `read` and `written` are bytes that entries other than
+    the one that is planned read and write of them, each called once.
+    """
+
+    begins: tuple[str, ...]
+    bytes: int
+    read: float = 0.0
+    written: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class PlanRequest:
     """How the arena is to be planned.
 
-    States are in memory of their own, at the offsets in `states`, which are the same for every entry of a
-    module; without any, one behind the other.
+    States are in memory of their own, at `states`, which are the same for every entry of a module. Without
+    any the planner chooses: in one memory they are one behind the other, in several where they cost least;
+    `kept` then says which lie together, and what they are to other entries.
     A model input is read for the last time at some step; from then on its bytes may be written over, so
     the caller fills every input before every run. External inputs and outputs are in memory of the
     caller's: inputs are not written, outputs may be written and read at any time during a run.
@@ -87,7 +102,8 @@ class PlanRequest:
     fetchable: Mapping[int, Constants] = field(default_factory=dict[int, Constants])
     constants_cost: float = 0.0
     slow_cycles: float = 0.0  # that a byte takes to slow memory or back, where values are paged
-    states: Mapping[str, int] = field(default_factory=dict[str, int])  # by `begin`: see states.state_offsets
+    states: Mapping[str, Place] = field(default_factory=dict[str, Place])  # by `begin`: see `state_places`
+    kept: tuple[KeptTogether, ...] = ()  # see regions/states.py; empty: the states of the graph, each apart
     effort: float = 20.0  # about seconds for the exact placement, counted so that builds reproduce
     budget: float = 1.0  # of searches for layouts, orders and groups: part of what they may look at
     seed: int = 0

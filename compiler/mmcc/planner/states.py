@@ -15,57 +15,74 @@ from dataclasses import dataclass, replace
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Overlap, Place, Plan
-from mmcc.ir.regions import STATE
+from mmcc.ir.regions import STATE, Region
 from mmcc.ir.state import State
 
 ALIGN = 4  # of every state; elements larger than this align to themselves
 
 
-def state_offsets(states: Sequence[State], align: int) -> dict[str, int]:
-    """Where each state begins in the memory of states, in bytes; by the name of its `begin`.
+def state_align(state: State, align: int) -> int:
+    """What a state is aligned to, in bytes; `align` is that of all buffers (`PlanRequest.align`)."""
+    return max(ALIGN, align, state.initial.dtype.itemsize)
 
-    `align` is that of all buffers of the plan (`PlanRequest.align`).
+
+def state_places(
+    states: Sequence[State], align: int, homes: Mapping[str, Region] | None = None
+) -> dict[str, Place]:
+    """Where each state is, by the name of its `begin`: in each memory one behind the other, in their order.
+
+    `homes` has the memory of each, by `begin`; without, that of all is `STATE`. `align` as in `state_align`.
     """
-    found: dict[str, int] = {}
-    end = 0
+    found: dict[str, Place] = {}
+    ends: dict[Region, int] = {}
     for state in states:
-        own = max(ALIGN, align, state.initial.dtype.itemsize)
-        found[state.begin] = -(-end // own) * own
-        end = found[state.begin] + state.initial.nbytes
+        home, own = homes[state.begin] if homes else STATE, state_align(state, align)
+        at = -(-ends.get(home, 0) // own) * own
+        found[state.begin] = Place(home, at)
+        ends[home] = at + state.initial.nbytes
     return found
 
 
-def state_bytes(states: Sequence[State], align: int) -> int:
-    """Bytes of the memory of states, with `align` as in `state_offsets`."""
-    offsets = state_offsets(states, align)
-    return max((offsets[state.begin] + state.initial.nbytes for state in states), default=0)
+def state_bytes(states: Sequence[State], places: Mapping[str, Place]) -> dict[Region, int]:
+    """Bytes of each memory for states that has some."""
+    found: dict[Region, int] = {}
+    for state in states:
+        place = places[state.begin]
+        assert isinstance(place.region, Region), "no arena has the caller's memory"
+        found[place.region] = max(found.get(place.region, 0), place.offset + state.initial.nbytes)
+    return found
 
 
-def place_states(graph: Graph, plan: Plan, offsets: Mapping[str, int]) -> Plan:
-    """The plan with its states where they belong; buffers live as long as their values are needed."""
+def kept_bytes(states: Sequence[State], align: int) -> int:
+    """Bytes of all states in one memory; `align` as in `state_align`."""
+    return sum(state_bytes(states, state_places(states, align)).values())
+
+
+def place_states(graph: Graph, plan: Plan, states: Mapping[str, Place]) -> Plan:
+    """The plan with its states where they are, by `begin`; they live as long as their values are needed."""
     if not graph.states:
         return plan
     where = _Where(graph, plan)
     buffers, places, overlaps = {b.name: b for b in plan.buffers}, dict(plan.places), list(plan.overlaps)
     end = max(1, len(plan.groups))
     for state in graph.states:
-        place = Place(STATE, offsets[state.begin])
+        place = states[state.begin]
         old, new = (plan.slots[name].buffer for name in (state.begin, state.end))
         places |= dict.fromkeys((old, new), place)
         if old == new:
-            buffers[old] = _state(buffers[old], Span(0, end))
+            buffers[old] = _state(buffers[old], place, Span(0, end))
             continue
         read, written = where.last_read(old), where.first_written(new)
-        buffers[old] = _state(buffers[old], Span(0, read + 1))
-        buffers[new] = _state(buffers[new], Span(written, end))
+        buffers[old] = _state(buffers[old], place, Span(0, read + 1))
+        buffers[new] = _state(buffers[new], place, Span(written, end))
         if read >= written:
             overlaps.append(Overlap(written, new, old, 0))
     ordered = tuple(buffers[b.name] for b in plan.buffers)
     return replace(plan, buffers=ordered, places=places, overlaps=tuple(overlaps))
 
 
-def _state(buffer: Buffer, live: Span) -> Buffer:
-    return replace(buffer, kind=BufferKind.STATE, live=live, regions=(STATE,))
+def _state(buffer: Buffer, place: Place, live: Span) -> Buffer:
+    return replace(buffer, kind=BufferKind.STATE, live=live, regions=(place.region,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmcc.ir.regions import STATE, Region
+from mmcc.ir.regions import Region
 from mmcc.sizes import readable
 
 
@@ -15,21 +15,25 @@ def region_entries(
     memories: Sequence[Region],
     limits: Mapping[str, int],
     home: str,
-    besides: int,
+    variables: int,
 ) -> list[dict[str, Any]]:
-    """An entry for each memory that the package may use, with the bytes of its arena, which may be 0.
+    """An entry for each memory that the package may use, with the bytes of its arena, which may be 0, and of
+    the states there.
 
-    `besides` bytes are in the memory called `home` too: context, static data, states and stack.
+    `besides` are all bytes there that are no arena: in the memory called `home` the states and `variables`
+    bytes, which are context, static data and stack.
     """
-    arenas = {region.name: (region, size) for region, size in used.items() if region != STATE}
+    arenas = {region.name: (region, size) for region, size in used.items() if not region.keeps}
     every = {region.name: (region, 0) for region in memories} | arenas
+    states = {region.states_of or home: size for region, size in used.items() if region.keeps}
     return [
         {
             "name": name,
             "bytes": size,
             "size": region.size,
             "limit": limits.get(name) or None,
-            "besides": besides if name == home else 0,
+            "states": states.get(name, 0),
+            "besides": states.get(name, 0) + (variables if name == home else 0),
         }
         for name, (region, size) in every.items()
     ]
@@ -42,6 +46,9 @@ def regions_text(report: dict[str, Any]) -> str:
         taken = f"{region['bytes']:,}" if region["bytes"] else "not needed"
         if region["besides"] and region["limit"]:
             taken += f" and {region['besides']:,} beside the arena"
+            taken += f" ({region['states']:,} of states)" if region["states"] else ""
+        elif region["states"]:
+            taken += f" and {region['states']:,} of states"
         most = region["limit"] or region["size"]
         parts.append(f"{region['name']} {taken}" + (f", of {readable(most)}" if most else ""))
     count = sum(len(entry["moves"]) for entry in (report, *report["entries"]))

@@ -14,7 +14,7 @@ from mmcc.ir.module import Entry, Module
 from mmcc.ir.plan import BufferKind, MemoryPlan, Place, Plan
 from mmcc.ir.ports import Port
 from mmcc.ir.program import EntryCode, Program
-from mmcc.ir.regions import SLOW, STATE, Region
+from mmcc.ir.regions import SLOW, Region
 from mmcc.ops.repeat import Repeat, with_bodies
 from mmcc.ops.tiled_conv import TiledConvInt8
 from mmcc.planner.cost import node_costs, plan_cost, plan_macs, read_of
@@ -134,19 +134,20 @@ def make_report(
 
 def _ram(module: Module, plan: MemoryPlan, program: Program, figures: Figures) -> dict[str, Any]:
     """All RAM that the package takes, in bytes, part by part."""
-    state = program.regions.get(STATE, 0)
+    state = sum(size for region, size in program.regions.items() if region.keeps)
     arena = sum(program.regions.values()) - state
     static = figures.footprint.ram
     workers = figures.workers * figures.worker_stack
-    besides = state + figures.context + static + figures.stack + workers
+    variables = figures.context + static + figures.stack + workers
+    besides = state + variables
     return {
         "limit": figures.limit or None,
         "least": figures.least,
         "total": arena + besides,
         "arena": arena,
-        "regions": region_entries(program.regions, figures.memories, figures.limits, figures.home, besides),
+        "regions": region_entries(program.regions, figures.memories, figures.limits, figures.home, variables),
         "state": state,
-        "states": _states(module, plan),
+        "states": _states(module, plan, figures.home),
         "context": figures.context,
         "static": static,
         "weights": figures.weights_in_ram,
@@ -194,7 +195,7 @@ def _entry(
             "groups": [list(group.nodes) for group in plan.groups],
             "macs": macs,
             "macs_recomputed": plan_macs(graph, plan) - macs,
-            "arena": sum(size for region, size in plan.regions().items() if region != STATE) - begin,
+            "arena": sum(size for region, size in plan.regions().items() if not region.keeps) - begin,
             "buffers": _buffers(plan),
         },
         "dead_channels": _dead_channels(graph),
@@ -245,12 +246,14 @@ def _staged_weights(graph: Graph, plan: Plan, file: int) -> dict[str, int] | Non
     }
 
 
-def _states(module: Module, plan: MemoryPlan) -> list[dict[str, Any]]:
-    """Where each state is in the memory of states."""
-    return [
-        {"name": state.begin, "offset": plan.states[state.begin], "bytes": state.initial.nbytes}
-        for state in module.states
-    ]
+def _states(module: Module, plan: MemoryPlan, home: str) -> list[dict[str, Any]]:
+    """Where each state is: in the states of which memory, and from which byte on."""
+    found: list[dict[str, Any]] = []
+    for state in module.states:
+        place, size = plan.states[state.begin], state.initial.nbytes
+        memory = place.region.states_of if isinstance(place.region, Region) else None
+        found.append({"name": state.begin, "memory": memory or home, "offset": place.offset, "bytes": size})
+    return found
 
 
 def _buffers(plan: Plan) -> list[dict[str, Any]]:

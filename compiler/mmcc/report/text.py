@@ -70,7 +70,7 @@ def render_text(report: Report) -> str:
         target=report["target"],
         figures=figures,
         warnings=[printable(warning, LONGEST_WARNING) for warning in report["warnings"]],
-        states=[_state_line(state) for state in ram["states"]],
+        states=[_state_line(state, named=len(ram["regions"]) > 1) for state in ram["states"]],
         entries=[_entry_parts(entry, len(ram["regions"]) > 1) for entry in entries],
     )
 
@@ -236,8 +236,9 @@ def work_text(plan: dict[str, Any]) -> str:
     return f"{text} and {again:,} again" if again else text
 
 
-def _state_line(state: dict[str, Any]) -> str:
-    return f"{state['offset']:>9} +{state['bytes']:<9} {escape(state['name'], NAME_COLUMNS)}"
+def _state_line(state: dict[str, Any], *, named: bool) -> str:
+    place = f"{state['memory']}+{state['offset']}" if named else state["offset"]
+    return f"{place:>9} +{state['bytes']:<9} {escape(state['name'], NAME_COLUMNS)}"
 
 
 def _port_line(kind: str, port: dict[str, Any]) -> str:

@@ -176,7 +176,7 @@ def _window_texts(windows: Mapping[str, Window]) -> dict[str, str]:
         lo, hi = f"__{name}_lo", f"__{name}_hi"
         memory += f"    {WINDOW}{name} (rw) : ORIGIN = 0x{window.origin:x}, LENGTH = 0x{window.length:x}\n"
         table += f"LONG({lo}) LONG({hi}) LONG(0x{window.origin + window.length:x}) "
-        arena = f"*(.bss.mmcc_arena.{name})"
+        arena = f"*(.bss.mmcc_arena.{name}) *(.bss.mmcc_arena.{name}_state)"
         sections += f"    .arena.{name} (NOLOAD) : {{ {lo} = .; {arena} {hi} = .; }} > {WINDOW}{name}\n"
     return {"window_memory": memory, "window_table": table, "window_sections": sections}
 

@@ -23,13 +23,15 @@ def symbols(elf: Path, names: Sequence[str]) -> dict[str, int]:
 
 
 def arenas(elf: Path) -> dict[str, tuple[int, int]]:
-    """First address and end of each arena of the test bench, by memory; of the only one, by "arena"."""
+    """First address and end of each arena of the test bench, by memory; of the only one, by "arena". Memory
+    for states has names of its own: "states", "parameters", or "dtcm_states"."""
     found: dict[str, tuple[int, int]] = {}
     with elf.open("rb") as stream:
         table = ELFFile(stream).get_section_by_name(".symtab")
         for symbol in table.iter_symbols() if isinstance(table, SymbolTableSection) else ():
             entry, name = cast(Any, symbol).entry, symbol.name
-            if entry["st_info"]["type"] == "STT_OBJECT" and (name == "arena" or name.endswith("_arena")):
+            ours = name in ("arena", "states", "parameters") or name.endswith(("_arena", "_states"))
+            if entry["st_info"]["type"] == "STT_OBJECT" and ours:
                 start = int(entry["st_value"])
                 found[name.removesuffix("_arena")] = (start, start + int(entry["st_size"]))
     return found

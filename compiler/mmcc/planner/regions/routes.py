@@ -13,18 +13,21 @@ a placement may fail, but none costs less.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from heapq import heappop, heappush
 from itertools import product
 from math import inf
 
-from mmcc.ir.regions import Region
+from mmcc.ir.regions import External, Region
+from mmcc.ir.state import State
 from mmcc.planner.fusion.paths import Path, Table
 from mmcc.planner.memory.allocations import bits
 from mmcc.planner.regions.fetches import Fetch
 from mmcc.planner.regions.inside import MORE_TRIES, TRIES, Inside, choose_inside, least_inside
-from mmcc.planner.regions.things import Things, Traffic
+from mmcc.planner.regions.things import Prices, Things, Traffic
+from mmcc.planner.regions.traffic import Bytes
 
 MOST_LOOKED_INTO = 24  # groups of which more choices are looked at
 MOST_STATES = 96  # of one set of finished kernels; the cheapest so far are kept
@@ -53,7 +56,9 @@ class Route:
     cost: float
 
 
-State = tuple[int, int]  # kernels done; the regions of allocations, `width` bits each
+Reached = tuple[int, int]  # kernels done, and the regions of allocations, `width` bits each
+Memories = Mapping[int, Region | External]  # of states of the model, by allocation
+NO_STATES: Memories = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ class _Step:
 
     things: Things
     homes: int  # of everything that it touches or that lives through
-    after: State
+    after: Reached
     cost: float
     inside: float
     shift: Shift | None = None
@@ -75,10 +80,10 @@ class Routes:
     def __init__(self, table: Table, regions: Sequence[Region], most: int, *, strips: bool) -> None:
         """Groups that need more than `most` bytes in all regions together are left out, and those in column
         strips unless `strips`."""
-        self.table, self._regions = table, regions
+        self.table, self._regions, self.strips = table, regions, strips
         self.space = table.space
         self._width = max(1, (len(regions) - 1).bit_length())
-        traffic = Traffic(self.space)
+        traffic = self._traffic = Traffic(self.space)
         self._from: dict[int, list[Things]] = {}
         for candidate in table.listed(most):
             if candidate.strips > 1 and not strips:
@@ -88,25 +93,44 @@ class Routes:
         self.complete = self.space.complete
         self._background = table.space.request.background
 
-    def cheapest(self, room: Sequence[float], *, closely: bool = False) -> tuple[Route | None, float]:
+    def cheapest(
+        self, room: Sequence[float], states: Memories = NO_STATES, *, closely: bool = False
+    ) -> tuple[Route | None, float]:
         """The cheapest route if region k has `room[k]` bytes, and what no plan costs less than.
 
-        With `closely` more is done to find that out: see `best_known`.
+        `states` has the memory of each state, by number of its allocation. With `closely` more is done to
+        find the bound: see `best_known`.
 
         None with an infinite bound: there is no plan; with another, none was found.
         """
-        steps, every = self._steps(room)
+        steps, every = self._steps(room, states)
         ahead = self._ahead(steps)
         search = _Search(self, steps, ahead, room)
         by_bound = search.best_known() if closely else search.run(exact=False)
-        bound = self._floor() if not every else inf if by_bound is None else by_bound[0]
+        bound = self._floor(states) if not every else inf if by_bound is None else by_bound[0]
         found = by_bound if by_bound is None or by_bound[2] else search.run(exact=True)
         return (None if found is None else self._route(found[1], found[0])), bound
 
     def possible(self, room: Sequence[float]) -> bool:
         """False if there is surely no plan in regions of so many bytes."""
-        steps, every = self._steps(room)
+        steps, every = self._steps(room, NO_STATES)
         return not every or _Search(self, steps, self._ahead(steps), room).run(exact=False) is not None
+
+    def of_states(self, states: Sequence[State]) -> dict[str, Bytes]:
+        """What a call reads and writes of each state at least, by `begin`."""
+        number = {allocation.name: k for k, allocation in enumerate(self.space.model.allocations)}
+        found: dict[str, Bytes] = {}
+        for state in states:
+            numbers = {number[name] for name in (state.begin, state.end) if name in number}
+            counts = (each.get(a, Bytes()) for each in self._traffic.kernels for a in numbers)
+            found[state.begin] = sum(counts, Bytes())
+        return found
+
+    def memories_of(self, memories: Mapping[str, Region | External], states: Sequence[State]) -> Memories:
+        """The memory of each state, by number of its allocation."""
+        home = {name: memories[state.begin] for state in states for name in (state.begin, state.end)}
+        some = enumerate(self.space.model.allocations)
+        return {k: home[allocation.name] for k, allocation in some if allocation.name in home}
 
     def home(self, homes: int, allocation: int) -> int:
         """The region of an allocation."""
@@ -136,7 +160,7 @@ class Routes:
     def end(self) -> int:
         return self.space.all
 
-    def starts(self, room: Sequence[float]) -> Iterator[State]:
+    def starts(self, room: Sequence[float]) -> Iterator[Reached]:
         """The states before anything runs: inputs are in any region."""
         first = [a for a in bits(self.space.alive(0)) if self._sizes[a]]
         for homes in self._choices(first):
@@ -155,11 +179,11 @@ class Routes:
                 left[self.home(homes, a)] -= self._sizes[a]
         return min(left) >= 0
 
-    def _steps(self, room: Sequence[float]) -> tuple[dict[State, list[_Step]], bool]:
+    def _steps(self, room: Sequence[float], memories: Memories) -> tuple[dict[Reached, list[_Step]], bool]:
         """The steps from every state that can be reached; and whether no state was left out."""
         every = self.complete
         reached: dict[int, dict[int, float]] = {0: dict.fromkeys((h for _, h in self.starts(room)), 0.0)}
-        steps: dict[State, list[_Step]] = {}
+        steps: dict[Reached, list[_Step]] = {}
         for done in self.space.sets:
             states = reached.get(done, {})
             if len(states) > MOST_STATES:
@@ -168,14 +192,16 @@ class Routes:
             for homes, so_far in states.items():
                 found = steps[done, homes] = []
                 for things in self._from.get(done, ()):
-                    for step in self._through(things, homes, room):
+                    for step in self._through(things, homes, room, memories):
                         found.append(step)
                         after = reached.setdefault(step.after[0], {})
                         cost = so_far + step.cost + step.inside
                         after[step.after[1]] = min(after.get(step.after[1], inf), cost)
         return steps, every
 
-    def _through(self, things: Things, homes: int, room: Sequence[float]) -> Iterator[_Step]:
+    def _through(
+        self, things: Things, homes: int, room: Sequence[float], states: Memories
+    ) -> Iterator[_Step]:
         """The steps of one group from one state."""
         alive = self.space.alive(things.candidate.after)
         keep = sum((1 << self._width) - 1 << self._width * a for a in bits(alive))
@@ -186,7 +212,7 @@ class Routes:
                 now = homes if shift.asynchronous else then
                 if now != homes and not self._holds(self.space.alive(things.candidate.before), now, room):
                     continue
-            cost = things.cost + copying
+            cost = things.cost + copying + things.of_states(states)
             for a, _ in (*things.kept, *things.given):
                 cost += things.price(a)[self.home(now, a)]
             for chosen in self._choices([a for a, _ in things.defined]):
@@ -232,9 +258,9 @@ class Routes:
         at = self._width * shift.allocation
         return homes & ~((1 << self._width) - 1 << at) | shift.target << at
 
-    def _ahead(self, steps: dict[State, list[_Step]]) -> dict[State, float]:
+    def _ahead(self, steps: dict[Reached, list[_Step]]) -> dict[Reached, float]:
         """What is left to pay from every state at least."""
-        ahead: dict[State, float] = {}
+        ahead: dict[Reached, float] = {}
         for state in reversed(steps):
             if state[0] == self.end:
                 ahead[state] = 0.0
@@ -243,16 +269,59 @@ class Routes:
             ahead[state] = min(costs, default=inf)
         return ahead
 
-    def _floor(self) -> float:
+    def _floor(self, states: Memories) -> float:
         """What any path costs if every access were where it costs least."""
+        return self._cheapest_floor(states)[0]
+
+    @cached_property
+    def floor(self) -> float:
+        """The same without accesses to states."""
+        return self._cheapest_floor(NO_STATES)[0]
+
+    @cached_property
+    def _floor_path(self) -> tuple[Things, ...]:
+        return self._cheapest_floor(NO_STATES)[1]
+
+    def _cheapest_floor(self, states: Memories) -> tuple[float, tuple[Things, ...]]:
+        """What any path costs if every access were where it costs least, and the path that does."""
         least: dict[int, float] = {0: 0.0}
+        came: dict[int, tuple[int, Things]] = {}
         for done in self.space.sets:
             for things in self._from.get(done, ()) if done in least else ():
                 outside = (*things.kept, *things.given, *things.defined)
                 cost = things.cost + things.cheapest_inside + sum(min(things.price(a)) for a, _ in outside)
+                cost += things.of_states(states)
                 after = things.candidate.after
-                least[after] = min(least.get(after, inf), least[done] + cost)
-        return least.get(self.end, 0.0)
+                if least[done] + cost < least.get(after, inf):
+                    least[after], came[after] = least[done] + cost, (done, things)
+        path, at = list[Things](), self.end
+        while at in came:
+            at, things = came[at]
+            path.append(things)
+        return least.get(self.end, 0.0), tuple(reversed(path))
+
+    def about(self, room: Sequence[float]) -> float:
+        """What a plan may cost within so much room, accesses to states apart: no bound, but soon known. On
+        the path that costs least with room for all, what matters most a byte is where it costs least."""
+
+        def matters(thing: tuple[int, Prices]) -> float:
+            size, prices = thing
+            return (max(prices) - min(prices)) / max(1, size)
+
+        total = 0.0
+        for things in self._floor_path:
+            some = [(things.size[k], p) for k, p in zip(things.inner, things.inner_prices, strict=True)]
+            some += [(self._sizes[a], things.price(a)) for a, _ in (*things.given, *things.defined)]
+            some += [(size, things.price(a)) for a, size in things.kept]
+            left = list(room)
+            total += things.cost
+            for size, prices in sorted(some, key=matters, reverse=True):
+                possible = [k for k in range(len(left)) if left[k] >= size]
+                home = min(possible, key=lambda k, p=prices: p[k], default=None)
+                total += max(prices) if home is None else prices[home]
+                if home is not None:
+                    left[home] -= size
+        return total
 
     def _route(self, steps: Sequence[tuple[_Step, Inside]], cost: float) -> Route:
         whole: list[dict[int, int]] = []
@@ -283,8 +352,8 @@ class _Search:
     def __init__(
         self,
         routes: Routes,
-        steps: dict[State, list[_Step]],
-        ahead: dict[State, float],
+        steps: dict[Reached, list[_Step]],
+        ahead: dict[Reached, float],
         room: Sequence[float],
     ) -> None:
         self._routes, self._steps, self._ahead, self._room = routes, steps, ahead, room
@@ -308,12 +377,12 @@ class _Search:
     def run(self, *, exact: bool) -> Found | None:
         """The cheapest path by what groups cost at least, or if `exact` by what was found for them."""
         number = 0
-        waiting: list[tuple[float, int, float, State, _Step | None, State | None]] = []
+        waiting: list[tuple[float, int, float, Reached, _Step | None, Reached | None]] = []
         for state in self._routes.starts(self._room):
             if self._ahead.get(state, inf) < inf:
                 heappush(waiting, (self._ahead[state], number, 0.0, state, None, None))
                 number += 1
-        came: dict[State, tuple[State, _Step] | None] = {}
+        came: dict[Reached, tuple[Reached, _Step] | None] = {}
         while waiting:
             _, _, so_far, state, step, before = heappop(waiting)
             if state in came:
@@ -357,7 +426,7 @@ class _Search:
         inside = self._inside[id(step)]
         return (inside.cost if exact else inside.bound) - step.inside
 
-    def _found(self, came: dict[State, tuple[State, _Step] | None], state: State, cost: float) -> Found:
+    def _found(self, came: dict[Reached, tuple[Reached, _Step] | None], state: Reached, cost: float) -> Found:
         steps: list[tuple[_Step, Inside]] = []
         while (arrived := came[state]) is not None:
             state, step = arrived

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import inf
+from operator import add, le
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Place, Plan
-from mmcc.ir.regions import Region
+from mmcc.ir.regions import External, Region
 from mmcc.planner.bounds.bound import may_be_outside
 from mmcc.planner.caches import Caches, predicted
 from mmcc.planner.cost import figure, node_cost
@@ -20,15 +21,27 @@ from mmcc.planner.memory.placement import place
 from mmcc.planner.regions.explain import no_plan
 from mmcc.planner.regions.fetches import fetch_of
 from mmcc.planner.regions.placing import Spread, spread
-from mmcc.planner.regions.routes import Route, Routes
+from mmcc.planner.regions.routes import Memories, Route, Routes
+from mmcc.planner.regions.states import (
+    Choice,
+    any_possible,
+    best_choice,
+    choices,
+    kept_apart,
+    memories,
+    rounded,
+    state_traffic,
+)
 from mmcc.planner.regions.traffic import (
+    Bytes,
     access_cost,
     constants_cost,
     node_traffic,
     region_traffic,
     staged_traffic,
 )
-from mmcc.planner.request import PlanRequest
+from mmcc.planner.request import KeptTogether, PlanRequest
+from mmcc.planner.states import place_states, state_places
 
 SOME_LAYOUTS = 4  # layouts looked at
 TRIES = 6  # routes placed at most, each within less room than the one before
@@ -42,48 +55,75 @@ def best_in_regions(graph: Graph, request: PlanRequest, first: LayoutChoice, alo
     cheapest that does. `alone` is the plan in the first region with every node a group of its own. Raises
     CompileError MM040 or MM041 if there is no plan.
     """
+    kept = () if request.states else request.kept or kept_apart(graph.states, request.align)
+    room = _room(request, states=bool(kept))
     if not alone.groups:
-        return _without_code(alone, request)
-    sizes = (inf if region.size is None else float(region.size) for region in request.regions)
-    room = [
-        min(size, request.within.get(r.name, inf)) for size, r in zip(sizes, request.regions, strict=True)
-    ]
+        return _without_code(alone, request, kept, room)
     fast = _fastest(request.regions)
     peak = alone.peak(request.regions[0])
     staged = request.staging is not None and bool(request.staging.tilings)  # then `alone` is no plan
-    if fast is not None and not request.least and not staged and peak <= room[fast]:
-        plan = _all_in(alone, request, fast)
-        floor = floor_cost(graph, request)
-        if plan is not None and (told := _told(graph, replace(plan, least_cost=floor), request)).cheapest:
-            return told
-    return _told(graph, _Search(graph, request, first, room).run(), request)
+    if fast is not None and not request.least and not staged:
+        taken = rounded(sum(each.bytes for each in kept), request.regions[fast])
+        plan = _all_in(alone, request, fast, room[fast] - taken) if peak <= room[fast] - taken else None
+        if plan is not None:
+            homes = memories(kept, [fast] * len(kept), request.regions)
+            plan = replace(plan, least_cost=floor_cost(graph, request), states=homes)
+            if (told := _told(graph, plan, request)).cheapest:
+                return told
+    return _told(graph, _Search(graph, request, first, room, kept).run(), request)
 
 
-def _without_code(alone: Plan, request: PlanRequest) -> Plan:
+def _room(request: PlanRequest, *, states: bool) -> list[float]:
+    """Bytes of each region. Where there are states, both they and the arena beside them take multiples of
+    its alignment."""
+    found: list[float] = []
+    for region in request.regions:
+        size = inf if region.size is None else region.size - region.size % region.align * states
+        found.append(min(size, request.within.get(region.name, inf)))
+    return found
+
+
+def _without_code(
+    alone: Plan, request: PlanRequest, kept: Sequence[KeptTogether], room: Sequence[float]
+) -> Plan:
     """The plan of a graph of views: all is in the first region that has room for it, of those of which as few
-    bytes as possible are to be taken in the last."""
+    bytes as possible are to be taken in the last. So are states, beside the rest."""
     regions, least = request.regions, request.least
     wanted = {name: len(least) - k for k, name in enumerate(least)}  # the more, the later
     for home in sorted(range(len(regions)), key=lambda k: wanted.get(regions[k].name, 0)):
-        size = regions[home].size
-        here = home == 0 and (size is None or alone.peak(regions[0]) <= size)
-        plan = alone if here else _all_in(alone, request, home)
-        if plan is not None and least:
-            bounds = dict.fromkeys(least, 0)
-            return replace(plan, bounds=bounds, proved_optimal=_met(plan, bounds))
-        if plan is not None:
-            return plan
+        here = home == 0 and alone.peak(regions[0]) <= room[0]
+        plan = alone if here else _all_in(alone, request, home, room[home])
+        if plan is None:
+            continue
+        left = [
+            there - rounded(plan.peak(region), region) for there, region in zip(room, regions, strict=True)
+        ]
+        some = choices(kept, [Bytes()] * len(kept), regions, left).some
+        fitting = [each for each in some if all(map(le, each.taken(regions), left))]
+        if not fitting:
+            continue
+        ranks = [wanted.get(region.name, 0) for region in regions]
+        best = min(fitting, key=lambda each: [ranks[home] for home in each.homes])
+        plan = replace(plan, states=memories(kept, best.homes, regions))
+        bounds = dict.fromkeys(least, 0)
+        taken = {r.name: plan.peak(r) + n for r, n in zip(regions, best.bytes, strict=True)}
+        met = bool(least) and all(taken[name] <= 0 for name in least)
+        return replace(plan, bounds=bounds, proved_optimal=met) if least else plan
     raise no_plan(regions, {regions[0]: alone.peak(regions[0])}, proved=False)
 
 
 def _told(graph: Graph, plan: Plan, request: PlanRequest) -> Plan:
-    """The plan with what it costs and what it reads and writes."""
+    """The plan with what it costs and what it reads and writes: of states, where they are to be."""
+    placed = place_states(
+        graph, plan, request.states or state_places(graph.states, request.align, plan.states)
+    )
     traffic = {
         region.name: (round(count.read), round(count.written))
-        for region, count in region_traffic(graph, plan, request).items()
+        for region, count in region_traffic(graph, placed, request).items()
     }
-    cost = predicted(graph, plan, request) + access_cost(graph, plan, request)
+    cost = predicted(graph, plan, request) + access_cost(graph, placed, request)
     cost += constants_cost(graph, plan, request)
+    assert plan.least_cost <= cost * (1 + NEAR), f"a plan costs {cost}, and none less than {plan.least_cost}"
     least = min(cost, plan.least_cost)
     return replace(plan, cost=cost, least_cost=least, traffic=traffic, cheapest=cost <= least * (1 + NEAR))
 
@@ -95,13 +135,13 @@ def _fastest(regions: Sequence[Region]) -> int | None:
     return next((k for k, cost in enumerate(costs) if cost == least), None)
 
 
-def _all_in(plan: Plan, request: PlanRequest, home: int) -> Plan | None:
-    """A plan with every node alone, all that is in the first region in another, and no rows made backward
-    to save bytes; None if there is not the room."""
+def _all_in(plan: Plan, request: PlanRequest, home: int, room: float) -> Plan | None:
+    """A plan with every node alone, all that is in the first region in one that has so much room, and no rows
+    made backward to save bytes; None if that is too little."""
     first, region = request.regions[0], request.regions[home]
     inside = [b for b in plan.buffers if plan.places[b.name].region == first]
     overlaps = [replace(o, backward=None) for o in plan.overlaps]
-    size = request.within.get(region.name, region.size)
+    size = None if room == inf else int(room)
     placement = place(inside, overlaps, size, effort=request.effort, seed=request.seed)
     if size is not None and placement.peak > size:
         return None
@@ -116,13 +156,28 @@ def _all_in(plan: Plan, request: PlanRequest, home: int) -> Plan | None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A plan, where states are, and the bytes of each region that both take."""
+
+    spread: Spread
+    choice: Choice
+    taken: tuple[int, ...]
+
+
 class _Search:
     """Layouts with the routes through their groups."""
 
     def __init__(
-        self, graph: Graph, request: PlanRequest, first: LayoutChoice, room: Sequence[float]
+        self,
+        graph: Graph,
+        request: PlanRequest,
+        first: LayoutChoice,
+        room: Sequence[float],
+        kept: Sequence[KeptTogether],
     ) -> None:
         self._graph, self._request, self._first, self._room = graph, request, first, list(room)
+        self._kept = kept
         total = sum(self._room)
         whole = sum(t.bytes + t.dtype.size + request.align for t in graph.tensors.values())
         most = int(min(total, whole))
@@ -140,6 +195,17 @@ class _Search:
         if request.staging is not None:  # of the ways to stage constants some are looked at
             self._every = False
         self._macs = layouts.macs
+        ends = [
+            there if region.name not in request.least else min(there, whole + sum(k.bytes for k in kept))
+            for there, region in zip(room, request.regions, strict=True)
+        ]
+        self._choices = choices(kept, [self._least_read(each) for each in kept], request.regions, ends)
+
+    def _least_read(self, kept: KeptTogether) -> Bytes:
+        """What a call reads and writes of some states at least, whatever the layout."""
+        some = [state for state in self._graph.states if state.begin in kept.begins]
+        counts = [sum(routes.of_states(some).values(), Bytes()) for routes in self._routes]
+        return Bytes(min(c.read for c in counts), min(c.written for c in counts))
 
     def run(self) -> Plan:
         """The best plan; CompileError if there is none."""
@@ -153,32 +219,62 @@ class _Search:
         found, bound = self._cheapest(self._room, closely=True)
         if found is None:
             raise no_plan(self._request.regions, dict(self._enough()), proved=bound == inf and self._every)
-        plan = self._plan(*found, bound)
-        return replace(plan, bounds=bounds, proved_optimal=_met(plan, bounds))
+        names = [region.name for region in self._request.regions]
+        met = bool(bounds) and all(found.taken[names.index(n)] <= low for n, low in bounds.items())
+        homes = memories(self._kept, found.choice.homes, self._request.regions)
+        if any(each.read or each.written for each in self._kept):
+            bound = 0.0  # with what others read and write: of this entry alone nothing is known
+        plan = replace(found.spread.plan, over_groups=True, least_cost=bound, states=homes)
+        return replace(plan, bounds=bounds, proved_optimal=met)
 
     def _cheapest(
-        self, room: Sequence[float], *, closely: bool = False
-    ) -> tuple[tuple[Routes, Spread] | None, float]:
-        """The cheapest route that was placed within so much room, and what none costs less than."""
+        self, room: Sequence[float], *, closely: bool = False, first: bool = False
+    ) -> tuple[_Found | None, float]:
+        """The cheapest plan that was found within so much room, or the `first`; what none costs less than."""
+
+        def placed(choice: Choice) -> tuple[_Found | None, float, float]:
+            return self._beside(choice, room, closely=closely)
+
+        least = min(routes.floor for routes in self._routes)
+        about = self._routes[0].about
+        found, bound = best_choice(self._choices, room, least, about, placed, first=first)
+        return found, bound if self._every else min(bound, floor_cost(self._graph, self._request))
+
+    def _beside(
+        self, choice: Choice, room: Sequence[float], *, closely: bool
+    ) -> tuple[_Found | None, float, float]:
+        """The cheapest plan that was found with a choice of where states are, with the accesses of other
+        entries; what that costs, and none less than."""
+        regions, states = self._request.regions, self._graph.states
+        taken = choice.taken(regions)
+        left = [there - used for there, used in zip(room, taken, strict=True)]
+        if min(left) < 0:
+            return None, inf, inf
+        homes: dict[str, Region | External] = {**memories(self._kept, choice.homes, regions)}
+        homes |= {begin: place.region for begin, place in self._request.states.items()}
         found: list[tuple[float, int, Route]] = []
         bound = inf
         for k, routes in enumerate(self._routes):
-            route, least = routes.cheapest(room, closely=closely)
+            there = routes.memories_of(homes, states)
+            route, least = routes.cheapest(left, there, closely=closely)
             bound = min(bound, least)
             if route is not None and sum(map(routes.table.macs, route.path)) <= self._macs:
                 found.append((route.cost, k, route))
-        if not self._every:
-            bound = min(bound, floor_cost(self._graph, self._request))
-        best: tuple[Routes, Spread] | None = None
+        best: _Found | None = None
         for _, k, route in sorted(found, key=lambda item: item[:2]):
-            if best is not None and best[1].cost <= route.cost:
+            if best is not None and best.spread.cost <= route.cost:
                 break
-            placed = self._placed(self._routes[k], route, room)
-            if placed is not None and (best is None or placed.cost < best[1].cost):
-                best = self._routes[k], placed
-        return best, bound
+            there = self._routes[k].memories_of(homes, states)
+            placed = self._placed(self._routes[k], route, left, there)
+            if placed is not None and (best is None or placed.cost < best.spread.cost):
+                sums = (
+                    rounded(peak, r) if any(taken) else peak
+                    for peak, r in zip(placed.peaks, regions, strict=True)
+                )
+                best = _Found(placed, choice, tuple(map(add, sums, taken)))
+        return best, inf if best is None else best.spread.cost + choice.besides, bound + choice.besides
 
-    def _placed(self, routes: Routes, route: Route, room: Sequence[float]) -> Spread | None:
+    def _placed(self, routes: Routes, route: Route, room: Sequence[float], states: Memories) -> Spread | None:
         """The route, or one that costs more, placed within the room of each region; None if none was."""
         effort = self._request.effort / TRIES
         tight = list(room)
@@ -188,7 +284,7 @@ class _Search:
                 return placed
             for k, peak in enumerate(placed.peaks):
                 tight[k] -= max(0.0, peak - room[k])
-            following = routes.cheapest(tight)[0] if min(tight) >= 0 else None
+            following = routes.cheapest(tight, states)[0] if min(tight) >= 0 else None
             if following is None or sum(map(routes.table.macs, following.path)) > self._macs:
                 return None
             route = following
@@ -197,38 +293,43 @@ class _Search:
     def _least(self, k: int) -> tuple[int, int] | None:
         """The fewest bytes of a region with which a plan was found, and those that none has fewer than."""
         room, align = self._room, self._request.align
-        found, _ = self._cheapest(room)
+        found, _ = self._cheapest(room, first=True)
         if found is None:
             return None
         low, failed, high = (
             0,
             -1,
-            found[1].peaks[k],
+            found.taken[k],
         )  # surely impossible below `low`; up to `failed` none found
         while high > max(low, failed + 1):
             level = (max(low, failed + 1) + high) // 2 // align * align
             trial = [*room[:k], float(level), *room[k + 1 :]]
             if level <= failed:
                 break
-            if not any(routes.possible(trial) for routes in self._routes):
+            if not self._possible(trial):
                 low = level + align  # peaks are multiples of it
                 continue
-            placed, _ = self._cheapest(trial)
+            placed, _ = self._cheapest(trial, first=True)
             if placed is None:
                 failed = level
             else:
-                high = placed[1].peaks[k]
+                high = placed.taken[k]
         return high, min(low, high) if self._every else 0
 
-    def _plan(self, routes: Routes, placed: Spread, bound: float) -> Plan:
-        return replace(placed.plan, over_groups=True, least_cost=bound)
+    def _possible(self, room: Sequence[float]) -> bool:
+        """False if there is surely no plan within so much room."""
+
+        def possible(left: Sequence[float]) -> bool:
+            return any(routes.possible(left) for routes in self._routes if routes.strips)
+
+        return any_possible(self._choices, room, possible)
 
     def _enough(self) -> Iterator[tuple[Region, int]]:
         """For each region with a size, bytes of it that would be enough if the others stayed as they are."""
         for k, region in enumerate(self._request.regions):
             if region.size is not None:
                 room = [*self._room[:k], inf, *self._room[k + 1 :]]
-                least = _Search(self._graph, self._request, self._first, room)._least(k)
+                least = _Search(self._graph, self._request, self._first, room, self._kept)._least(k)
                 if least is not None:
                     yield region, least[0]
 
@@ -238,17 +339,20 @@ def _rooms(regions: Sequence[Region], most: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(most if r.size is None else min(most, r.size) for r in regions))
 
 
-def _met(plan: Plan, bounds: Mapping[str, int]) -> bool:
-    """True if a plan takes no more of the regions that were to be least than it must."""
-    peaks = {region.name: size for region, size in plan.regions().items()}
-    return bool(bounds) and all(peaks.get(name, 0) <= low for name, low in bounds.items())
+def _of_states(graph: Graph, request: PlanRequest) -> Iterator[float]:
+    """What accesses to each state cost at least."""
+    for begin, count in state_traffic(graph, request).items():
+        place = request.states.get(begin)
+        where = request.regions if place is None else [place.region]
+        yield min(count.cost(region) for region in where)
 
 
 def floor_cost(graph: Graph, request: PlanRequest) -> float:
     """What no plan of any layout costs less than: nodes that may be views cost nothing, and every access is
     where it costs least."""
     total, rows = 0.0, Sources(graph, frozenset())
-    outside = may_be_outside(graph, request)  # what the caller brings is taken to be fast
+    outside = may_be_outside(graph, request)  # what the caller brings is taken to be fast; states are apart
+    total += sum(_of_states(graph, request))
     caches = Caches(graph, (), request.caches)
     for index, node in enumerate(graph.nodes):
         if node.op.traits.alias is None:

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
 from mmcc.ir.plan import BufferKind
-from mmcc.ir.regions import Region
+from mmcc.ir.regions import External, Region
 from mmcc.planner.fusion.candidate import Candidate
 from mmcc.planner.fusion.distances import Apart, apart
 from mmcc.planner.fusion.footprint import Footprint
@@ -144,6 +144,10 @@ class Things:
         nodes = [(space.model.kernels[kernel].node, blocks.total) for kernel, blocks in some]
         reads = (staged_traffic(space.request, node, total, 0) for node, total in nodes)
         return sum(reads, Bytes(0.0, streaming.read))
+
+    def of_states(self, memories: Mapping[int, Region | External]) -> float:
+        """What the group's accesses to states cost where they are, by allocation."""
+        return sum(self._prices[a].cost(memories[a]) for a in memories if a in self._prices)
 
     def price(self, allocation: int) -> Prices:
         """What the group's accesses to an allocation cost in each region."""
