@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from mmcc.driver.compile import CompileResult
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.module import Module
+from mmcc.ops.elementwise import Binary, Unary
 from mmcc.package.host import package_sources
 from mmcc.package.record import bench_files, load_package
 from mmcc.target import load_target
@@ -15,7 +17,7 @@ from mmcc.toolchain.elf import arenas
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import RESET
 from mmcc.verification.linked import sanitized_program
-from stateful import crossed, learner
+from stateful import SHAPE, StatefulBuild, learner
 from test_states_c import called, compiled, run_on_this_machine
 from toolchains import FIRMWARE, ready
 
@@ -32,30 +34,36 @@ section = ".bss.slow"
 read_cost = 2.0
 write_cost = 2.5
 """
-BESIDE = 1496  # bytes of fast memory beside the stack: room for the arena and one state
+BESIDE = 1200  # bytes of fast memory beside the stack: the larger state does not fit
+STATES = {"fast": 480, "slow": 1920}
 
 
 def in_both(folder: Path) -> tuple[Module, CompileResult]:
-    """One of two states is in fast memory, the other in slow memory."""
+    """Two states, one in fast and one in slow memory."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "two.toml").write_text(TWO)
-    module = Module.of(crossed())
-    sizes = {"fast": 1024 + BESIDE, "slow": 944}
+    b = StatefulBuild("sizes")
+    x, small, large = b.input(*SHAPE, dtype=ElementType.F32), b.state(*SHAPE), b.state(24, 5, 4, value=0.5)
+    y, z = b.add(Binary("add"), x, small), b.add(Unary("tanh"), large)
+    b.becomes(small, y)
+    b.becomes(large, z)
+    module = Module.of(b.graph(y, z))
+    sizes = {"fast": 1024 + BESIDE, "slow": 8192}
     result = compiled(module, folder, target=str(folder / "two.toml"), regions=sizes, stack=1024)
     memories = [state["memory"] for state in result.report["ram"]["states"]]
-    assert sorted(memories) == ["fast", "slow"]
+    assert memories == ["fast", "slow"]
     return module, result
 
 
 def test_each_memory_has_arguments_of_its_own(tmp_path: Path) -> None:
     module, result = in_both(tmp_path)
     header = (result.folder / "net.h").read_text()
-    for name in ("fast", "slow"):
+    for name, size in STATES.items():
         assert f"void *{name}_states, size_t {name}_states_size" in header
-        assert f"#define NET_{name.upper()}_STATES_SIZE 480u" in header
+        assert f"#define NET_{name.upper()}_STATES_SIZE {size}u" in header
     assert '#define NET_SLOW_STATES_ATTRIBUTE __attribute__((section(".bss.slow")))' in header
     regions = {region["name"]: region for region in result.report["ram"]["regions"]}
-    assert {name: region["states"] for name, region in regions.items()} == {"fast": 480, "slow": 480}
+    assert {name: region["states"] for name, region in regions.items()} == STATES
     assert regions["fast"]["bytes"] + regions["fast"]["besides"] <= 1024 + BESIDE
     text = (result.folder / "report.txt").read_text()
     assert "fast+0" in text
