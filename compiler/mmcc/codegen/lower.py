@@ -19,17 +19,15 @@ from mmcc.ir.plan import FILLED, Along, MemoryPlan, Place, Plan
 from mmcc.ir.program import (
     EntryCode,
     FetchedConstants,
-    InitialState,
     Moves,
     Program,
     ProgramNode,
-    SavedParameters,
     StagedBlocks,
     Step,
     View,
 )
 from mmcc.ir.regions import SLOW
-from mmcc.ir.state import State
+from mmcc.ir.state import InitialState, SavedParameters, State
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.kernels.accumulate import accumulate, accumulator_bytes
 from mmcc.kernels.blocks import block_uses, kernels_of, pack_block, part_of

@@ -10,7 +10,8 @@ import numpy as np
 
 from mmcc.codegen.weights import Weights, c_values, ctype_of
 from mmcc.ir.element_type import ElementType
-from mmcc.ir.program import Constant, InitialState
+from mmcc.ir.program import Constant
+from mmcc.ir.state import InitialState
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmcc.errors import Where
 from mmcc.ir.nest import Span
 from mmcc.ir.regions import Region
+from mmcc.ir.state import InitialState, SavedParameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,24 +360,6 @@ class EntryCode:
     def every(self) -> tuple[ProgramNode, ...]:
         """Its nodes, each before those of its body."""
         return tuple(each for node in self.nodes for each in (node, *(node.body.every if node.body else ())))
-
-
-@dataclass(frozen=True, slots=True)
-class InitialState:
-    """What lies at a byte of a memory for states before the first run."""
-
-    memory: str
-    offset: int
-    data: NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class SavedParameters:
-    """The first bytes of a memory for states: the model's parameters. `layout` tells which, and where."""
-
-    memory: str
-    bytes: int
-    layout: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,7 @@ class Region:
     `size` is the most bytes of that arena; None: as many as the model needs. `align` is that of its first
     byte. `section` is the linker's; "": that of any variable. Costs are cycles a byte. A region without
     `write_cost` is only read. `dma` tells whether copies that go on while the model computes reach it; where
-    a data cache is between it and the processor, `cache_line` is the bytes of a line, else 0. `states_of` is
-    of memory for states alone: the region of the target that this is a part of, "" that of variables.
+    a data cache is between it and the processor, `cache_line` is the bytes of a line, else 0.
     """
 
     name: str  # an identifier in C, in lower case
@@ -25,7 +24,14 @@ class Region:
     write_cost: float | None = 0.0
     dma: bool = True
     cache_line: int = 0
-    states_of: str | None = None
+
+    @property
+    def states_of(self) -> str | None:
+        """Of memory for states, the region of the target that it is a part of, "" that of variables; None of
+        all others. No region of a target has such a name (`TAKEN_NAME` in target.py)."""
+        if self.name == "state":
+            return ""
+        return self.name.removesuffix("_state") if self.name.endswith("_state") else None
 
     @property
     def keeps(self) -> bool:
@@ -58,7 +64,7 @@ class External:
 
 
 SRAM = Region("sram")  # of a target whose file names no memory
-STATE = Region("state", states_of="")  # what lives from run to run, where a target has one memory
+STATE = Region("state")  # what lives from run to run, where a target has one memory
 SLOW = Region("slow")  # that the caller's functions copy to and from; no arena
 WEIGHTS = Region("weights", write_cost=None)  # the constants of a package, where the linker puts them
 FILE = Region("file", write_cost=None)  # that the caller's functions read constants from
@@ -66,7 +72,7 @@ FILE = Region("file", write_cost=None)  # that the caller's functions read const
 
 def states_in(region: Region) -> Region:
     """The memory for states in a region of the target, beside the arena there: `size` is that of both."""
-    return replace(region, name=f"{region.name}_state", states_of=region.name)
+    return replace(region, name=f"{region.name}_state")
 
 
 @dataclass(frozen=True, slots=True)

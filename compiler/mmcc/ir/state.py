@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What lives longer than a call: a value that one run leaves for the next."""
+"""What lives longer than a call: a value that one run leaves for the next, and what it begins with in C."""
 
 from __future__ import annotations
 
@@ -21,3 +21,21 @@ class State:
     begin: str
     end: str
     initial: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class InitialState:
+    """What lies at a byte of a memory for states before the first run."""
+
+    memory: str
+    offset: int
+    data: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedParameters:
+    """The first bytes of a memory for states: the model's parameters. `layout` tells which, and where."""
+
+    memory: str
+    bytes: int
+    layout: int

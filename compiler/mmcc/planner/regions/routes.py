@@ -25,8 +25,9 @@ from mmcc.ir.state import State
 from mmcc.planner.fusion.paths import Path, Table
 from mmcc.planner.memory.allocations import bits
 from mmcc.planner.regions.fetches import Fetch
+from mmcc.planner.regions.floors import about, cheapest_floor
 from mmcc.planner.regions.inside import MORE_TRIES, TRIES, Inside, choose_inside, least_inside
-from mmcc.planner.regions.things import Prices, Things, Traffic
+from mmcc.planner.regions.things import Things, Traffic
 from mmcc.planner.regions.traffic import Bytes
 
 MOST_LOOKED_INTO = 24  # groups of which more choices are looked at
@@ -271,57 +272,21 @@ class Routes:
 
     def _floor(self, states: Memories) -> float:
         """What any path costs if every access were where it costs least."""
-        return self._cheapest_floor(states)[0]
+        return cheapest_floor(self.space.sets, self._from, self.end, states)[0]
 
     @cached_property
+    def _floor_without(self) -> tuple[float, tuple[Things, ...]]:
+        """The same without accesses to states, and the path that costs so little."""
+        return cheapest_floor(self.space.sets, self._from, self.end, NO_STATES)
+
+    @property
     def floor(self) -> float:
-        """The same without accesses to states."""
-        return self._cheapest_floor(NO_STATES)[0]
-
-    @cached_property
-    def _floor_path(self) -> tuple[Things, ...]:
-        return self._cheapest_floor(NO_STATES)[1]
-
-    def _cheapest_floor(self, states: Memories) -> tuple[float, tuple[Things, ...]]:
-        """What any path costs if every access were where it costs least, and the path that does."""
-        least: dict[int, float] = {0: 0.0}
-        came: dict[int, tuple[int, Things]] = {}
-        for done in self.space.sets:
-            for things in self._from.get(done, ()) if done in least else ():
-                outside = (*things.kept, *things.given, *things.defined)
-                cost = things.cost + things.cheapest_inside + sum(min(things.price(a)) for a, _ in outside)
-                cost += things.of_states(states)
-                after = things.candidate.after
-                if least[done] + cost < least.get(after, inf):
-                    least[after], came[after] = least[done] + cost, (done, things)
-        path, at = list[Things](), self.end
-        while at in came:
-            at, things = came[at]
-            path.append(things)
-        return least.get(self.end, 0.0), tuple(reversed(path))
+        """What any path costs at least without accesses to states."""
+        return self._floor_without[0]
 
     def about(self, room: Sequence[float]) -> float:
-        """What a plan may cost within so much room, accesses to states apart: no bound, but soon known. On
-        the path that costs least with room for all, what matters most a byte is where it costs least."""
-
-        def matters(thing: tuple[int, Prices]) -> float:
-            size, prices = thing
-            return (max(prices) - min(prices)) / max(1, size)
-
-        total = 0.0
-        for things in self._floor_path:
-            some = [(things.size[k], p) for k, p in zip(things.inner, things.inner_prices, strict=True)]
-            some += [(self._sizes[a], things.price(a)) for a, _ in (*things.given, *things.defined)]
-            some += [(size, things.price(a)) for a, size in things.kept]
-            left = list(room)
-            total += things.cost
-            for size, prices in sorted(some, key=matters, reverse=True):
-                possible = [k for k in range(len(left)) if left[k] >= size]
-                home = min(possible, key=lambda k, p=prices: p[k], default=None)
-                total += max(prices) if home is None else prices[home]
-                if home is not None:
-                    left[home] -= size
-        return total
+        """What a plan may cost within so much room, accesses to states apart: no bound, but soon known."""
+        return about(self._floor_without[1], self._sizes, room)
 
     def _route(self, steps: Sequence[tuple[_Step, Inside]], cost: float) -> Route:
         whole: list[dict[int, int]] = []
