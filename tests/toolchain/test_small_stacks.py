@@ -79,3 +79,17 @@ def test_the_bench_takes_none_of_the_limit(
     package = load_package(tmp_path / "c")
     assert package.ram == least
     bench_qemu(tmp_path / "c", package)
+
+
+@pytest.mark.parametrize("target", ["cortex-m4", "aarch64"])
+def test_an_arena_with_nothing_in_it_is_counted_as_c_has_it(target: str, tmp_path: Path) -> None:
+    """Inputs and outputs are the caller's, and nothing is between: still an array is given to `init`."""
+    ready(target)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    constants = {"w": np.ones((8, 4), np.float32)}
+    path = save(model_of(nodes, {"x": np.zeros((1, 8), np.float32)}, ["y"], constants), tmp_path)
+    options = CompileOptions(target=target, io="external", least_ram=True, self_check=False)
+    least = compile_model(path, tmp_path / "c", options).report["ram"]
+    assert least["arena"] == 4
+    compile_model(path, tmp_path / "c", replace(options, least_ram=False, ram=least["total"]))
+    bench_qemu(tmp_path / "c", load_package(tmp_path / "c"))

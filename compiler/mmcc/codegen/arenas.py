@@ -48,7 +48,6 @@ def _text(region: Region, size: int, saved: str, *, named: bool) -> ArenaText:
     elif named:
         argument, words = f"{region.name}_arena", f"the arena in {region.name}"
     attribute = f'__attribute__((section("{region.section}")))' if region.section else ""
-    size = max(1, size)
     return ArenaText(
         *(region.name, argument.upper(), argument, words, size, region.align, attribute), keeps=region.keeps
     )

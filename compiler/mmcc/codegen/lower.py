@@ -36,6 +36,8 @@ from mmcc.kernels.select import Operand, Site, kernel_use
 from mmcc.ops.repeat import Repeat, bodies_from, numbers_of
 from mmcc.target import Target
 
+LEAST_ARENA = 4  # bytes: no array of C has none, and what the linker lays behind it begins at a word
+
 
 def lower(module: Module, plan: MemoryPlan, name: str, target: Target) -> Program:
     """Resolve all addresses of a module."""
@@ -49,6 +51,7 @@ def lower(module: Module, plan: MemoryPlan, name: str, target: Target) -> Progra
     regions = plan.regions()
     if all(region.keeps for region in regions):
         regions = {target.memory[0]: 0} | regions  # the context has one even if nothing lives in it
+    regions = {region: max(LEAST_ARENA, size) for region, size in regions.items()}
     states = tuple(_initial(state, plan.states[state.begin]) for state in module.states)
     slow = max(own.peak(SLOW) for own in plan.entries.values())
     pages = max(len(entry.graph.paged) for entry in module.entries)
