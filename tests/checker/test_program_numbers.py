@@ -37,6 +37,7 @@ from streams import centred
 pytestmark = pytest.mark.quick
 UNSEEN = {  # what names code in C, or is only told
     (EntryCode, "first"),
+    (EntryCode, "bodies"),
     (ProgramNode, "index"),
     (ProgramNode, "where"),
     (KernelUse, "origins"),  # unless a kernel asks for one

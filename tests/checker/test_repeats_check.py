@@ -179,6 +179,9 @@ def test_nodes_of_a_body_have_numbers_of_their_own():
     wrong = replace(program, entries=(replace(entry, nodes=nodes),))
     faults = check_program(Module.of(graph), MemoryPlan.of(plan), wrong)
     assert any("numbered from 0 on" in text for text in faults), faults
+    wrong = replace(program, entries=(replace(entry, bodies=1),))
+    faults = check_program(Module.of(graph), MemoryPlan.of(plan), wrong)
+    assert any("nodes of bodies in run are numbered from 1 on" in text for text in faults), faults
 
 
 def test_a_plan_is_proved_no_further_than_its_bodies():

@@ -90,7 +90,7 @@ def made(path: Path, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ours = evaluate_tensors(graph, {port.tensor: given})[result.tensor]
     if quant := graph.tensors[result.tensor].quant:
         ours = (ours.astype(np.float32) - quant.zero_point) * np.float32(quant.scale)
-    model, _ = with_outputs(path, ["y"])
+    model = with_outputs(path, ["y"]).model
     (theirs,) = ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"x": x})
     return ours.reshape(theirs.shape), theirs
 

@@ -69,7 +69,7 @@ def test_a_bias_beyond_int32_means_what_it_says(tmp_path):
     path, x = a16w8(tmp_path, bias)
     (got,), (want,) = evaluate(import_model(path), x).values(), Oracle(path, ["y"]).run(x)
     np.testing.assert_allclose(got, want, atol=2.1e-4)
-    source, _ = with_outputs(path, ["y"])
+    source = with_outputs(path, ["y"]).model
     assert isinstance(source, bytes)
     given = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load_from_string(source).graph.initializer}
     np.testing.assert_array_equal(given["bf"], bias.astype(np.float32) * given["bs"])

@@ -38,6 +38,8 @@ def check_program(module: Module, plan: MemoryPlan, program: Program) -> list[st
 
 def _numbered(graph: Graph, code: EntryCode, first: int) -> Iterator[str]:
     """Nodes of bodies are numbered one body behind the other, those within a body behind its own."""
+    if code.bodies != first:
+        yield f"nodes of bodies in {code.name} are numbered from {code.bodies} on, not from {first}"
     found = {node.index: node.body for node in code.nodes}
     for index, node in enumerate(graph.nodes):
         body = found.get(index)
