@@ -69,15 +69,21 @@ class QemuBench(Bench):
         """Make all calls on the board. A fault or a hang is an error."""
         for name in self.cases:
             super().check(name)
-        work = Path(self.folder.name) / "run"
-        work.mkdir()
-        (work / "tape.bin").write_bytes(self.tape)
-        run_program(self.elf, self.target, work, timeout=300)
-        self.replies = (work / "replies.bin").read_bytes()
         self.recording = False
-        if self.target.engine:  # nothing counts there
-            return
-        log = (work / "mmcount.log").read_text()
+        self._answer(self.target)
+
+    def _answer(self, target: Target) -> None:
+        """What the firmware writes on the target's processor, and its counts there."""
+        with tempfile.TemporaryDirectory(dir=self.folder.name) as folder:
+            work = Path(folder)
+            (work / "tape.bin").write_bytes(self.tape)
+            run_program(self.elf, target, work, timeout=300)
+            self.replies, self.reply = (work / "replies.bin").read_bytes(), 0
+            if not target.engine:  # nothing counts there
+                self._count((work / "mmcount.log").read_text())
+
+    def _count(self, log: str) -> None:
+        self.counts = []
         marks = re.finditer(r"^mark (\d+) pc \S+ insns (\d+)", log, re.MULTILINE)
         at = [(int(mark[1]), int(mark[2])) for mark in marks]
         begins = [count for kind, count in at if kind == BEGIN]
@@ -85,9 +91,15 @@ class QemuBench(Bench):
         for (case, way, rows), begin, end in zip(self.calls, begins, ends, strict=True):
             self.counts.append(Count(case, way, rows, end - begin - 1))
 
-    def check_all(self) -> None:
-        """Run, then compare every case."""
+    def check_all(self, *others: Target) -> None:
+        """Run, then compare every case; the same firmware on the processors of other targets, too."""
         self.run()
+        self._check_answers()
+        for target in others:
+            self._answer(target)
+            self._check_answers()
+
+    def _check_answers(self) -> None:
         for name in self.cases:
             self.check(name)
         assert self.reply == len(self.replies), "the firmware answered more calls than were asked for"
