@@ -13,6 +13,7 @@ import pytest
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ops.elementwise import Binary, Unary
+from mmcc.ops.paging import PageIn, PageOut
 from mmcc.ops.reduce import Reduce
 from mmcc.planner.api import best_plan
 from mmcc.planner.bounds.value_bound import value_bound
@@ -105,6 +106,29 @@ def test_a_limit_counts_all_bytes(recompute: float, monkeypatch: pytest.MonkeyPa
             assert all(space.footprint(group).tight <= limit for group in path), (seed, limit)
             missed += not paths.exact
     assert missed  # or no limit was within what scalars need
+
+
+def test_nothing_is_called_cheapest_where_scalars_could_run_beside_a_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A scalar in a group of its own leaves the copy to be waited for."""
+    monkeypatch.setattr(scalars, "MANY", 1)
+    b = Build("paged")
+    x = b.input(6, 40, dtype=ElementType.F32)
+    y = b.add(Binary("add"), x, b.add(Unary("abs"), b.add(Reduce("max", (0, 1)), x)))
+    graph = b.graph(b.add(Unary("abs"), b.add(PageIn(0), b.add(PageOut(0), y))))
+    cheaper = set[bool]()
+    for cycles in (0.0, 50.0):
+        request = PlanRequest(align=1, slow_cycles=cycles)
+        choice = best_layout(graph, request).choice
+        space = Space(graph, choice.layout, choice.model, choice.ordering.order, request)
+        paths, every = LazyPaths(space, ENOUGH), Table(space, ENOUGH)
+        cost, least = (sum(map(p.cost, p.cheapest(ENOUGH, inf))) for p in (paths, every))
+        cheaper.add(least < cost)
+        assert paths.exact == (cost == least)
+        plan = best_plan(graph, replace(request, limit=ENOUGH))
+        assert plan.cheapest == (cost == least)
+    assert cheaper == {False, True}
 
 
 @pytest.mark.parametrize("first", range(1000, 1080, 20))

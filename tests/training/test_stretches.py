@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -189,3 +192,32 @@ def test_halos_add_up_along_a_stretch_and_back(tmp_path: Path) -> None:
     assert parts.bytes_held(whole) <= len(whole) * ROWS * row
     lags = [parts.bytes_held(whole[:count]) for count in range(1, len(whole) + 1)]
     assert lags == sorted(lags)
+
+
+CHOICES = """
+import sys
+from pathlib import Path
+from mmcc.driver.recompute import KeptValues, SlowMemory
+from test_stretches import planned, residual
+kept = KeptValues(residual(Path(sys.argv[1]), 4), planned, 1.3, SlowMemory(100_000, 0.5))
+for choice in kept._choices:
+    print(sorted(choice.kept), sorted(choice.paged), choice.cut, choice.cost.hex(), choice.estimate)
+"""
+
+
+def test_choices_are_the_same_in_each_process(tmp_path: Path) -> None:
+    """Where not all are looked at: which of equal layers' values are kept, and the last bits of costs."""
+    command = [sys.executable, "-c", CHOICES, str(tmp_path)]
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    printed = {
+        subprocess.run(
+            command,
+            check=True,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": paths, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(printed) == 1
+    assert printed.pop().count("\n") > 100

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from math import fsum
 
 from mmcc.driver.choice_plan import Asked, Planned
 from mmcc.driver.least_kept import least_kept
@@ -266,12 +267,13 @@ class KeptValues:
         level = [self._choice(self._kept_large, frozenset())]
         while level:
             yield from level
-            pairs = {
+            # in the order of values: that of a set is another one in each process
+            pairs = dict.fromkeys(
                 (choice.kept - {name} - self._small, choice.paged | more)
                 for choice in level
-                for name in choice.kept & self._kept_large
+                for name in (value.name for value in self._large if value.name in choice.kept)
                 for more in (frozenset[str](), frozenset({name}))[: self._ways - 1]
-            }
+            )
             tried = (self._choice(*pair) for pair in pairs)
             following = [c for c in tried if c.work <= self._most and self._fits(c)]
             by_bytes = sorted(following, key=lambda c: (c.estimate, c.cost))[:BEAM]
@@ -328,7 +330,8 @@ class KeptValues:
         size = self._saved.given + sum(self._bytes[name] for name in kept)
         again, work = self._saved.made_again(kept, paged), self._saved.work(kept, paged)
         leaving = paged.union(value.name for value in self._gradients if cut)
-        cost = work + sum(self._waiting[name] for name in leaving) / self._cycles_of_mac
+        # in any order the same, so that choices which are alike are, to the last bit
+        cost = work + fsum(self._waiting[name] for name in leaving) / self._cycles_of_mac
         estimate = self._arena(again, kept, paged)
         if self._ways > 2:
             estimate = max(estimate, size + self._between(cut=cut))

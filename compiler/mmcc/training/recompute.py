@@ -32,7 +32,7 @@ class SavedValues:
         packed = {node.output for node in graph.nodes if isinstance(node.op, ClampBits | PoolArgMax)}
         self.graph, self._forward = graph, packed.union(forward)
         self._position = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs}
-        read = {name for node in graph.nodes if self._is_backward(node) for name in node.inputs}
+        read = dict.fromkeys(name for node in graph.nodes if self._is_backward(node) for name in node.inputs)
         sources = {self.source(name) for name in read if name in self._forward}
         ordered = sorted(sources & self._forward, key=lambda name: self._position[name])
         self.values = tuple(SavedValue(name, graph.tensors[name].bytes, self.macs(name)) for name in ordered)

@@ -194,8 +194,9 @@ class LazyPaths:
         """The path of least cost, with all bytes of scalars counted in the limit."""
         found = self._search_cheapest(limit, most_cost, strips=strips)
         scalars = self.space.scalars.kernels != 0
-        if scalars and self.space.request.caches:
-            self.exact = False  # in caches a group of its own may be dearer
+        paged = self.space.graph.paged and self.space.request.slow_cycles
+        if scalars and (self.space.request.caches or paged):
+            self.exact = False  # in caches, or not beside a copy, a group of its own may be dearer
         if scalars and found is not None and found.bytes > limit:  # within it but for scalars
             self.exact = False
             strict = CheapestSearch(self.space, limit, exact=strips, strips=strips, strict=True)

@@ -10,7 +10,7 @@ that is no worse: all that the kernel reads is there, so it demands no rows of o
 else. Rows of others are made in the same order as before, what it reads is needed no longer than it was, and
 each group needs as much or less. So of all sets of finished kernels only those are looked at in which no such
 kernel waits; and what is compared, and is a bound, is what a group needs less these bytes. A kernel is no
-dearer in a group of its own, but for caches.
+dearer in a group of its own, but for caches, and for copies to slow memory that it could run beside.
 
 Where offsets are looked for, too, these bytes are in the way of others. In any plan the tensors of these
 kernels may lie above all others instead; so what no path that is looked at can be placed within, no plan can
