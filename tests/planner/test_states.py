@@ -124,12 +124,12 @@ def test_states_lie_one_behind_the_other() -> None:
 @pytest.mark.quick
 def test_states_are_aligned_as_all_buffers_of_the_plan_are() -> None:
     """Loops and functions of the user's ask for more than 4 bytes; a second state began in the middle."""
-    graph = separate_states(crossed())
+    graph = separate_states(crossed((1, 1, 3)))
     module = Module.of(graph)
     (name,) = (entry.name for entry in module.entries)
-    plan = plan_module(module, {name: PlanRequest(align=1024)})
+    plan = plan_module(module, {name: PlanRequest(align=16)})
     assert check_memory_plan(module, plan) == []
-    assert sorted(place.offset for place in plan.states.values()) == [0, 1024]
+    assert sorted(place.offset for place in plan.states.values()) == [0, 16]
 
 
 @pytest.mark.quick
