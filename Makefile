@@ -3,7 +3,7 @@
 
 PY := .venv/bin/python
 # These want a model or a folder: make bench-memories ARGS="model.onnx".
-GIVEN := aarch64 agreement memories steps
+GIVEN := aarch64 agreement hops memories steps
 BENCHES := $(filter-out $(GIVEN:%=bench/bench_%.py),$(sort $(wildcard bench/bench_*.py)))
 
 # Sizes of `make fuzz`: hours. make fuzz FUZZ_DIFFERENTIAL="--graphs 100 --seed 2" does less, or something else.

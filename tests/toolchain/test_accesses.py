@@ -10,7 +10,7 @@ import pytest
 from cmake_projects import DIGITS
 from mmcc.driver.ask import plan_request
 from mmcc.driver.compile import compile_model
-from mmcc.driver.memories import parse_ram
+from mmcc.driver.memories import Ram, parse_ram
 from mmcc.driver.options import CompileOptions
 from mmcc.package.record import load_package
 from mmcc.planner.regions.traffic import region_traffic
@@ -42,7 +42,7 @@ def test_bytes_are_counted_as_predicted(
     """Where nothing is lent to kernels: in several memories, which predictions are for, nothing is."""
     ready("cortex-m4" if target == TWO else target)
     monkeypatch.setattr("mmcc.kernels.contract.LESS_STACK", ())
-    asked = parse_ram(ram)
+    asked = parse_ram(ram) if ram else Ram()
     options = CompileOptions(
         target=target, least_ram=asked.least, regions=asked.regions, self_check=False, name="net"
     )
