@@ -18,6 +18,7 @@ from mmcc.ir.nest import Span
 from mmcc.ir.plan import Place, Plan
 from mmcc.ir.regions import SRAM, STATE
 from mmcc.kernels.contract import contracts
+from mmcc.ops.elementwise import Binary
 from mmcc.ops.movement import Expand
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan, plan_module
@@ -124,10 +125,11 @@ def test_states_lie_one_behind_the_other() -> None:
 @pytest.mark.quick
 def test_states_are_aligned_as_all_buffers_of_the_plan_are() -> None:
     """Loops and functions of the user's ask for more than 4 bytes; a second state began in the middle."""
-    graph = separate_states(crossed((1, 1, 3)))
-    module = Module.of(graph)
-    (name,) = (entry.name for entry in module.entries)
-    plan = plan_module(module, {name: PlanRequest(align=16)})
+    b = StatefulBuild("two")
+    for state in (b.state(3), b.state(3)):
+        b.becomes(state, b.add(Binary("add"), state, state))
+    module = Module.of(separate_states(b.graph(b.states[0].end)))
+    plan = plan_module(module, {"run": PlanRequest(align=16)})
     assert check_memory_plan(module, plan) == []
     assert sorted(place.offset for place in plan.states.values()) == [0, 16]
 

@@ -8,20 +8,25 @@ from itertools import product
 from math import inf
 from random import Random
 
+import numpy as np
 import pytest
 from mmcc.checker.memory_plan import check_memory_plan
 from mmcc.errors import CompileError
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
-from mmcc.ir.module import Module
+from mmcc.ir.module import Entry, Module
 from mmcc.ir.plan import MemoryPlan
 from mmcc.ir.regions import Region, states_in
+from mmcc.ops.dense import Dense
+from mmcc.ops.elementwise import Binary, Unary
+from mmcc.ops.movement import Concat
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan, plan_module
 from mmcc.planner.regions.states import MOST_CHOICES, choices
 from mmcc.planner.regions.traffic import Bytes
 from mmcc.planner.request import KeptTogether, PlanRequest
 from mmcc.planner.states import state_bytes, state_places
-from stateful import BY_HAND, crossed, learner
+from stateful import BY_HAND, StatefulBuild, crossed, learner
 
 pytestmark = pytest.mark.quick
 
@@ -110,6 +115,67 @@ def test_entries_have_states_where_they_are_best_for_the_dearest() -> None:
     plan = plan_module(module, few)
     assert check_memory_plan(module, plan) == []
     assert "slow_state" in {place.region.name for place in plan.states.values()}
+
+
+@pytest.mark.parametrize("slow", [16, 32, 48, 64])
+def test_fast_memory_is_least_where_neither_states_nor_arenas_end_at_multiples(slow: int) -> None:
+    """12 bytes of each; both parts of a region are rounded, so a level between two multiples is none."""
+    b = StatefulBuild("small")
+    x, s = b.input(3, 1, 1, dtype=ElementType.F32), b.state(3, 1, 1)
+    y = b.add(Binary("add"), x, s)
+    b.becomes(s, y)
+    module = Module.of(separate_states(b.graph(y)))
+    plan = plan_module(module, {"run": asked(1 << 20, slow, least=("fast",))})
+    assert check_memory_plan(module, plan) == []
+    (own,) = plan.entries.values()
+    assert (own.bounds, own.proved_optimal) == ({"fast": 16 if slow == 16 else 0}, True)
+
+
+def test_states_with_two_alignments_have_no_gaps() -> None:
+    """4 and 8 bytes by turns, in just so much fast memory."""
+    b = StatefulBuild("two")
+    for k in range(8):
+        dtype = ElementType.I64 if k % 2 else ElementType.F32
+        s = b.state(1)
+        b.tensors[s] = replace(b.tensors[s], dtype=dtype)
+        b.states[-1] = replace(b.states[-1], initial=np.zeros(1, np.int64 if k % 2 else np.float32))
+        b.becomes(s, b.add(Binary("add"), s, s))
+    module = Module.of(separate_states(b.graph(b.states[0].end)))
+    plan = plan_module(module, {"run": asked(48, 0)})
+    assert check_memory_plan(module, plan) == []
+    assert plan.regions() == dict.fromkeys(plan.state_bytes, 48)
+
+
+@pytest.mark.parametrize("fast", range(20, 64, 4))
+def test_entries_beside_states_end_at_multiples_too(fast: int) -> None:
+    """12 bytes of state and of arena: each takes 16 of a memory that has so many, whatever its size."""
+
+    def begun(name: str) -> tuple[StatefulBuild, str, str]:
+        b = StatefulBuild(name)
+        return b, b.input(3, 1, dtype=ElementType.F32), b.state(3, 1)
+
+    b, x, s = begun("run")
+    run = b.graph(b.add(Binary("add"), b.add(Unary("tanh"), x), s))
+    b, x, s = begun("learn")
+    b.becomes(s, b.add(Binary("add"), s, x))
+    learn = b.graph(b.add(Unary("abs"), x))
+    module = Module("small", (Entry("run", run), Entry("learn", learn))).map(separate_states)
+    plan = plan_module(module, {entry.name: asked(fast) for entry in module.entries})
+    assert check_memory_plan(module, plan) == []
+
+
+def test_a_copy_of_a_state_may_be_read_in_faster_memory() -> None:
+    """The state has its place. What it is joined with is read many times, and costs least in fast memory."""
+    b = StatefulBuild("joined")
+    x, s = b.input(8, 8, dtype=ElementType.F32), b.state(8, 8)
+    joined = b.add(Concat(1), s, x)
+    weights, bias = (b.constant(np.ones(shape, np.float32)) for shape in ((64, 16), (64,)))
+    graph = separate_states(b.graph(b.add(Dense(), joined, weights, bias)))
+    request = asked(1 << 16, 1 << 16)
+    slow = states_in(request.regions[1])
+    plan = best_plan(graph, replace(request, states=state_places(graph.states, request.align, {s: slow})))
+    assert 0 < plan.least_cost <= plan.cost
+    assert plan.cost < best_plan(graph, replace(request, regions=request.regions[1:])).cost
 
 
 def planned() -> tuple[Module, MemoryPlan]:

@@ -56,7 +56,7 @@ def plan_module(module: Module, requests: Mapping[str, PlanRequest]) -> MemoryPl
     limit of the requests is for all together."""
     align = max(request.align for request in requests.values())
     graphs = {entry.name: entry.graph for entry in module.entries}
-    places = state_places(module.states, align)
+    places = state_places(module.states, align, first=module.parameters)
 
     def best(name: str, request: PlanRequest) -> Plan:
         return best_plan(graphs[name], replace(request, states=places))
@@ -101,7 +101,7 @@ def _in_several_memories(
         kept = tuple(kept_by(module, requests, leader, align))
         try:
             chosen = best_plan(graphs[leader], replace(requests[leader], kept=kept))
-            places = state_places(module.states, align, chosen.states)
+            places = state_places(module.states, align, chosen.states, module.parameters)
             taken = state_bytes(module.states, places)
             return {
                 name: best_plan(graph, _beside(requests[name], places, taken))

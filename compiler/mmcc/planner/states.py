@@ -9,7 +9,7 @@ graphs so that there is such an order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mmcc.ir.graph import Graph
@@ -27,15 +27,20 @@ def state_align(state: State, align: int) -> int:
 
 
 def state_places(
-    states: Sequence[State], align: int, homes: Mapping[str, Region] | None = None
+    states: Sequence[State],
+    align: int,
+    homes: Mapping[str, Region] | None = None,
+    first: Collection[str] = (),
 ) -> dict[str, Place]:
-    """Where each state is, by the name of its `begin`: in each memory one behind the other, in their order.
+    """Where each state is, by the name of its `begin`: in each memory one behind the other.
 
-    `homes` has the memory of each, by `begin`; without, that of all is `STATE`. `align` as in `state_align`.
+    Those that align to more come before others, so that there are no gaps; `first`, which are saved as one
+    piece, before all. `homes` has the memory of each, by `begin`; without, that of all is `STATE`. `align` as
+    in `state_align`.
     """
     found: dict[str, Place] = {}
     ends: dict[Region, int] = {}
-    for state in states:
+    for state in sorted(states, key=lambda state: (state.begin not in first, -state_align(state, align))):
         home, own = homes[state.begin] if homes else STATE, state_align(state, align)
         at = -(-ends.get(home, 0) // own) * own
         found[state.begin] = Place(home, at)

@@ -30,7 +30,7 @@ from mmcc.planner.regions.states import (
     kept_apart,
     memories,
     rounded,
-    state_traffic,
+    state_accesses,
 )
 from mmcc.planner.regions.traffic import (
     Bytes,
@@ -56,7 +56,7 @@ def best_in_regions(graph: Graph, request: PlanRequest, first: LayoutChoice, alo
     CompileError MM040 or MM041 if there is no plan.
     """
     kept = () if request.states else request.kept or kept_apart(graph.states, request.align)
-    room = _room(request, states=bool(kept))
+    room = _room(request, states=bool(kept or request.states))
     if not alone.groups:
         return _without_code(alone, request, kept, room)
     fast = _fastest(request.regions)
@@ -78,8 +78,8 @@ def _room(request: PlanRequest, *, states: bool) -> list[float]:
     its alignment."""
     found: list[float] = []
     for region in request.regions:
-        size = inf if region.size is None else region.size - region.size % region.align * states
-        found.append(min(size, request.within.get(region.name, inf)))
+        size = min(inf if region.size is None else region.size, request.within.get(region.name, inf))
+        found.append(size - size % region.align if states and size < inf else size)
     return found
 
 
@@ -292,7 +292,8 @@ class _Search:
 
     def _least(self, k: int) -> tuple[int, int] | None:
         """The fewest bytes of a region with which a plan was found, and those that none has fewer than."""
-        room, align = self._room, self._request.align
+        room, region = self._room, self._request.regions[k]
+        align = region.align if self._kept else self._request.align  # of what is taken
         found, _ = self._cheapest(room, first=True)
         if found is None:
             return None
@@ -307,7 +308,7 @@ class _Search:
             if level <= failed:
                 break
             if not self._possible(trial):
-                low = level + align  # peaks are multiples of it
+                low = level + align  # what is taken is a multiple of it
                 continue
             placed, _ = self._cheapest(trial, first=True)
             if placed is None:
@@ -340,8 +341,15 @@ def _rooms(regions: Sequence[Region], most: int) -> tuple[int, ...]:
 
 
 def _of_states(graph: Graph, request: PlanRequest) -> Iterator[float]:
-    """What accesses to each state cost at least."""
-    for begin, count in state_traffic(graph, request).items():
+    """What accesses to each state cost at least. What may be a view of one may be a copy, in any region."""
+    own = {name for state in graph.states for name in (state.begin, state.end)}
+    whole: dict[str, Bytes] = {}
+    for begin, name, count in state_accesses(graph, request):
+        if name in own:
+            whole[begin] = whole.get(begin, Bytes()) + count
+        else:
+            yield min(count.cost(region) for region in request.regions)
+    for begin, count in whole.items():
         place = request.states.get(begin)
         where = request.regions if place is None else [place.region]
         yield min(count.cost(region) for region in where)

@@ -8,7 +8,7 @@ leave the same bytes of every region the one is looked at whose accesses cost le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count as numbers
@@ -19,6 +19,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.regions import Region, states_in
 from mmcc.ir.state import State
+from mmcc.ir.traits import Alias
 from mmcc.planner.regions.traffic import Bytes, node_traffic
 from mmcc.planner.request import KeptTogether, PlanRequest
 from mmcc.planner.states import state_align
@@ -78,10 +79,14 @@ def kept_by(
             traffic[begin] = traffic.get(begin, Bytes()) + read
     apart = [(state,) for state in module.states if state.begin not in module.parameters]
     together = tuple(state for state in module.states if state.begin in module.parameters)
+    widest = max((state_align(state, align) for state in module.states), default=1)
     for some in (*([together] if together else []), *apart):
         begins = tuple(state.begin for state in some)
+        size = sum(_bytes(state, align) for state in some)
+        if some is together:  # what aligns to more may come behind them
+            size = -(-size // widest) * widest
         total = sum((traffic.get(begin, Bytes()) for begin in begins), Bytes())
-        yield KeptTogether(begins, sum(_bytes(state, align) for state in some), total.read, total.written)
+        yield KeptTogether(begins, size, total.read, total.written)
 
 
 def _bytes(state: State, align: int) -> int:
@@ -90,19 +95,27 @@ def _bytes(state: State, align: int) -> int:
 
 
 def state_traffic(graph: Graph, request: PlanRequest) -> dict[str, Bytes]:
-    """What one call reads and writes of each state, by `begin`, if each node runs once; nodes that may be
-    views read nothing."""
-    root = {name: state.begin for state in graph.states for name in (state.begin, state.end)}
+    """What one call reads and writes of each state, by `begin`, views included."""
     found: dict[str, Bytes] = {}
+    for begin, _, count in state_accesses(graph, request):
+        found[begin] = found.get(begin, Bytes()) + count
+    return found
+
+
+def state_accesses(graph: Graph, request: PlanRequest) -> Iterator[tuple[str, str, Bytes]]:
+    """What each node reads and writes of states and of what may be views of them, if each runs once: the
+    state, by `begin`, the tensor, and bytes. Nodes that may be views read nothing. What a state is joined to
+    lies in none, unless it is the new value of one."""
+    root = {name: state.begin for state in graph.states for name in (state.begin, state.end)}
     for index, node in enumerate(graph.nodes):
-        if node.op.traits.alias is not None:
-            seen = [root[name] for name in graph.activations(node) if name in root]
+        alias = node.op.traits.alias
+        if alias is not None:
+            seen = [root[name] for name in graph.activations(node) if name in root and alias != Alias.JOIN]
             root = dict.fromkeys(node.outputs, seen[0]) | root if seen else root
             continue
         for name, count in node_traffic(graph, index, request.loads.get(index, 1.0)).items():
             if name in root:
-                found[root[name]] = found.get(root[name], Bytes()) + count
-    return found
+                yield root[name], name, count
 
 
 def choices(
