@@ -34,7 +34,7 @@ typedef float16x8_t mmcc_fp16_run; /* eight values of a pixel */
 #define MMCC_FP16_TIMES(run, k, weights, sums)                  \
     __asm__("fmla %0.8h, %2.8h, %4.h[" #k "]\n\t"               \
             "fmla %1.8h, %3.8h, %4.h[" #k "]"                   \
-            : "+w"((sums).low), "+w"((sums).high)               \
+            : "+&w"((sums).low), "+w"((sums).high)              \
             : "w"((weights).low), "w"((weights).high), "x"(run))
 
 MMCC_INLINE mmcc_fp16 mmcc_both_fp16(float16x8_t low, float16x8_t high)

@@ -330,7 +330,8 @@ typedef struct {
  * MMCC_HAS_DOTPROD, MMCC_HAS_I8MM: expressions that ask where it is not Linux that answers; how to ask Apple's and
  * other systems is in no standard. Functions of their own have these instructions as text: gcc's intrinsics can be
  * inlined only where all else of Armv8.2 may be used, too. GNU as wants to be told of Armv8.2; gcc tells it before the
- * next function what may be there. */
+ * next function what may be there. Where the compiler has Armv8.3 (which complex numbers tell), it has been told, and
+ * what ends the function may need more: RETAA. */
 #if defined(MMCC_SIMD_FIXED) || defined(__ARM_FEATURE_SVE)
 /* nothing is asked: what has SVE has more than this, or is told */
 #elif defined(__clang__) && __clang_major__ >= 16
@@ -338,7 +339,11 @@ typedef struct {
 #define MMCC_SIMD_TEXT(name, text) text
 #elif !defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 10
 #define MMCC_SIMD_WITH(name) __attribute__((target("+" name)))
+#if defined(__ARM_FEATURE_COMPLEX)
+#define MMCC_SIMD_TEXT(name, text) text
+#else
 #define MMCC_SIMD_TEXT(name, text) ".arch armv8.2-a+" name "\n\t" text
+#endif
 #endif
 #if defined(MMCC_SIMD_WITH) && defined(__linux__)
 #include <sys/auxv.h>

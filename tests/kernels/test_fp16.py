@@ -7,13 +7,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ir_text import read
 from kernel_bench import Bench
+from loop_models import loops_of, one_loop
 from mmcc.driver.compile import compile_model
+from mmcc.driver.load import load_model
 from mmcc.driver.options import CompileOptions, silent
 from mmcc.errors import CompileError
 from mmcc.ir.element_type import ElementType
-from mmcc.ops.conv import Conv
-from mmcc.ops.half_layers import rounding_of_sums, sums_in_halves
+from mmcc.ir.graph import Node
+from mmcc.ops.activation import Clamp, Leaky
+from mmcc.ops.dense import Dense
+from mmcc.ops.half_layers import has_half_layer, rounded_sums, sums_in_halves
+from mmcc.passes.half_layers import compute_in_halves
+from mmcc.selfcheck.judge import allowance
 from mmcc.target import load_target
 from mmcc.verification.verify import VerifyOptions, verify_package
 from onnx import helper, numpy_helper, save
@@ -78,19 +85,74 @@ def test_with_the_arithmetic():
     assert {name for name, count in each.items() if count > MOST[name]} == set(), each
 
 
-def test_sums_of_random_values_are_within_the_rounding_that_is_allowed():
-    """Which is a small part of what is summed up."""
-    rng, op = rng_of("rounded"), Conv(SAME)
-    x, w, b = (rng.standard_normal(s).astype(np.float16) for s in ((6, 6, 64), (16, 3, 3, 64), (16,)))
-    (want,) = op.reference(x, w, b)
-    room, sums = rounding_of_sums(op, x, w, b), np.broadcast_to(b, want.shape)
-    taps = SAME.taps(x, 0).astype(np.float64)
-    for i, j, c in np.ndindex(3, 3, 64):
-        sums = (sums + taps[:, :, i, j, c, None] * w[:, i, j, c]).astype(np.float16)
-    gap = np.abs(sums.astype(np.float64) - want.astype(np.float64))
-    assert gap.max() > 0
-    assert (gap <= room).all()
-    assert room.max() < 0.1 * float(np.abs(want).max())
+class RoundedBench(QemuBench):
+    """What kernels make is what sums make that are rounded after each product."""
+
+    def _compare(self, case, got, what, tolerance):
+        if not self.recording:
+            want = rounded_sums(case.op, *case.inputs)
+            np.testing.assert_array_equal(got.reshape(want.shape), want, err_msg=what)
+
+
+def test_with_the_arithmetic_sums_of_any_values_are_rounded_after_each_product():
+    rng, cases = rng_of("rounded"), []
+    for case in (
+        conv("conv", (5, 7, 19), 24, SAME, activation=Leaky(0.3)),
+        conv("by_channel", (5, 7, 24), 24, SAME, 24, activation=Clamp(-0.3, 1.1)),
+        dense("dense", (150,), 24),
+    ):
+        shapes = [np.shape(array) for array in case.inputs]
+        values = tuple(rng.standard_normal(shape).astype(np.float16) for shape in shapes)
+        cases.append(replace(case, inputs=values))
+    assert all((rounded_sums(case.op, *case.inputs) != case.want).any() for case in cases)
+    RoundedBench(cases, ready(TARGET)).check_all()
+
+
+def test_what_is_neither_of_both_kinds_of_sums_is_found():
+    """Sums of 4,096 products that are rounded each are far from the others where all are positive."""
+    rng, op = rng_of("found"), Dense()
+    node, zeros = Node(op, ("x", "w", "b"), ("y",)), np.zeros(64, np.float16)
+    for sizes in (rng.standard_normal, rng.random):
+        operands = [sizes(shape).astype(np.float16) for shape in ((4096,), (64, 4096))]
+        (want,) = op.reference(*operands, zeros)
+        rounded = rounded_sums(op, *operands, zeros)
+        assert np.abs(rounded - want).max() > 0.005 * np.abs(want).max()
+        for good in (want, rounded, np.where(np.arange(64) % 2, want, rounded)):
+            assert allowance(node, 0, [*operands, zeros], want, good).all()
+        for wrong in (zeros, want * np.float16(1.02), np.roll(rounded, 1)):
+            assert allowance(node, 0, [*operands, zeros], want, wrong).mean() < 0.05
+
+
+def test_a_layer_with_constants_beyond_float16_is_float32():
+    """They would be infinite."""
+    for largest, dtype in ((65504.0, ElementType.F16), (65520.0, ElementType.F32)):
+        graph = compute_in_halves(
+            read(f"""
+                input %x: f16[16]
+                constant %w: f32[16,16] = all {largest}
+                constant %b: f32[16] = all 0
+                %wide = Cast(f32)(%x)
+                %sums = Dense()(%wide, %w, %b)
+                %y = Cast(f16)(%sums)
+                output %y
+            """),
+            lambda _: False,
+        )
+        assert [graph.tensors[n.inputs[0]].dtype for n in graph.nodes if isinstance(n.op, Dense)] == [dtype]
+
+
+def test_layers_of_loops_are_found(tmp_path):
+    inside = [
+        helper.make_node("Cast", ["f8"], ["hh"], to=10),
+        helper.make_node("Gemm", ["hh", "W", "B"], ["p"]),
+        helper.make_node("Cast", ["p"], ["h2"], to=1),
+    ]
+    constants = {"W": np.eye(16, dtype=np.float16), "B": np.zeros(16, np.float16)}
+    given = {"h0": np.zeros((1, 16), np.float32)}
+    save(one_loop(inside, [("h0", "h", "h2", 1)], [], ["last_h"], given, constants, 400), tmp_path / "m.onnx")
+    graph = load_model(tmp_path / "m.onnx", CompileOptions(fp16_math=True)).graph
+    assert loops_of(graph)
+    assert has_half_layer(graph)
 
 
 def test_a_package_with_sums_in_float16_is_verified(tmp_path):

@@ -68,6 +68,13 @@ def test_kernels_equal_the_reference(family, architecture):
     QemuBench(CASES[family](), first).check_all(*others)
 
 
+def test_functions_that_sign_their_returns():
+    """RETAA, of Armv8.3, ends those that have dot products of their own, too."""
+    flags = (*target("neon").flags, "-march=armv8.3-a", "-mbranch-protection=standard")
+    cases = [conv("conv", (3, 6, 32), 20, SAME), conv("depthwise", (3, 6, 32), 32, SAME, groups=32)]
+    QemuBench(cases, replace(target("matrices found"), flags=flags)).check_all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["elementwise", "float"])
 def test_kernels_that_ask_for_nothing_equal_the_reference(family):

@@ -6,7 +6,7 @@ Asked of a layer alone, whatever plan it is in: one that were made so in some pl
 
 from __future__ import annotations
 
-from math import sqrt
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,16 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.op import Op
 from mmcc.ir.types import Shape
+from mmcc.ops.activation import Leaky, activate
 from mmcc.ops.conv import Conv
 from mmcc.ops.dense import Dense
+from mmcc.ops.repeat import with_bodies
 
 HalfLayer = Conv | Dense
 LEAST_FILTERS = 8  # with fewer, half of a block's work is for nothing
 LEAST_CHANNELS = 16  # of a depthwise layer: a vector of the kernel's
 DEPTHWISE_LIMIT = 7  # rows and columns of a depthwise window
 TAP_LIMIT = 64  # taps of a window whose addresses may be listed on the stack
-ROUNDING = 2.0**-11  # of a sum in float16, at most, as a share of it
-LEAST, MOST = 2.0**-14, 65504.0  # that have all digits
 
 
 def has_half_kernel(op: Op, w: Shape) -> bool:
@@ -48,21 +48,36 @@ def sums_in_halves(op: Op, dtype: ElementType) -> bool:
 
 
 def has_half_layer(graph: Graph) -> bool:
-    """True if sums of a layer of the graph may be float16."""
+    """True if sums of a layer of the graph, or of the body of a loop in it, may be float16."""
     return any(
-        sums_in_halves(node.op, graph.tensors[node.inputs[0]].dtype) for node in graph.nodes if node.inputs
+        sums_in_halves(node.op, inner.tensors[node.inputs[0]].dtype)
+        for inner in with_bodies(graph)
+        for node in inner.nodes
+        if node.inputs
     )
 
 
-def rounding_of_sums(op: HalfLayer, x: NDArray[Any], w: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-    """How far sums that are rounded after each product may be from the exact ones, for each output.
+def rounded_sums(op: HalfLayer, *operands: NDArray[Any]) -> NDArray[Any]:
+    """What a layer makes where each product is added and rounded to float16 at once, in the kernels' order.
 
-    A rounding is a share of the sum so far, which is at most that of the magnitudes. Roundings of either sign
-    add up as the root of their number. Infinite where a sum may have been.
+    float64 has all digits of a float16 and a product of two, so nothing is rounded twice.
     """
-    sizes = [np.abs(array.astype(np.float32)) for array in (x, w, b)]
-    plain = Conv(op.window, op.groups) if isinstance(op, Conv) else Dense()
-    (magnitudes,) = plain.reference(*sizes)
-    products = w[0].size
-    known = np.where(magnitudes <= MOST, magnitudes.astype(np.float64) + LEAST, np.inf)
-    return ROUNDING * sqrt(products + 1) * known
+    x, w, sums = operands
+    for values, weights in _products(op, x, w):
+        sums = (sums + values.astype(np.float64) * weights).astype(np.float16)
+    if isinstance(op.activation, Leaky):
+        return np.where(sums >= 0, sums, sums * np.float16(op.activation.slope))
+    return activate(sums.astype(np.float32), op.activation).astype(np.float16)
+
+
+def _products(op: HalfLayer, x: NDArray[Any], w: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Values and weights whose products are added to the sums, one after the other."""
+    if isinstance(op, Dense):
+        yield from ((x[..., k, None], w[:, k]) for k in range(w.shape[1]))
+        return
+    taps = op.window.taps(x, 0)
+    for i, j in np.ndindex(*op.window.kernel):
+        if op.groups > 1:
+            yield taps[:, :, i, j], w[:, i, j, 0]
+        else:
+            yield from ((taps[:, :, i, j, c, None], w[:, i, j, c]) for c in range(w.shape[3]))

@@ -2,8 +2,9 @@
 """Compute in float16 what lies between tensors in float16, where the user allows it (`--fp16-math`).
 
 The importer widens what a node reads and rounds what it makes. A layer whose input was widened and whose only
-reader rounds takes and makes float16 instead; constants that are no values of float16 are rounded once. Its
-sums may then be rounded from product to product, which is why it is asked for.
+reader rounds takes and makes float16 instead; constants that are no values of float16 are rounded once, and
+a layer of which one is too large for it stays. Its sums may then be rounded from product to product, which is
+why it is asked for.
 """
 
 from __future__ import annotations
@@ -56,8 +57,15 @@ def _layer(graph: Graph, makers: dict[str, Node], node: Node, wide: Callable[[No
     widens = x in makers and makers[x].op == Cast(ElementType.F32)
     if read or not widens or graph.tensors[makers[x].inputs[0]].dtype != ElementType.F16:
         return None
-    known = all(graph.is_constant(name) for name in constants)
-    return layer if known and has_half_kernel(layer.op, graph.tensors[constants[0]].shape) else None
+    if not all(graph.is_constant(name) and _holds(graph.constants[name]) for name in constants):
+        return None
+    return layer if has_half_kernel(layer.op, graph.tensors[constants[0]].shape) else None
+
+
+def _holds(values: NDArray[np.generic]) -> bool:
+    """Whether float16 has a number for each."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(values.astype(np.float16)).all())
 
 
 def _halves(draft: Draft, name: str, rounded: set[str]) -> str:
@@ -67,5 +75,4 @@ def _halves(draft: Draft, name: str, rounded: set[str]) -> str:
         return name
     if not has_values(ElementType.F16, values):
         rounded.add(name)
-    with np.errstate(over="ignore"):
-        return draft.constant(values.astype(np.float16), f"{name}_f16")
+    return draft.constant(values.astype(np.float16), f"{name}_f16")

@@ -21,7 +21,7 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.op import Op
 from mmcc.ir.types import geometry
-from mmcc.ops.half_layers import HalfLayer, rounding_of_sums, sums_in_halves
+from mmcc.ops.half_layers import HalfLayer, rounded_sums, sums_in_halves
 from mmcc.ops.overflow import FLOAT_MAX, may_overflow, overflows_unseen
 from mmcc.ops.recurrent import Recurrent
 from mmcc.ops.reduce import Reduce
@@ -35,6 +35,8 @@ UNDERFLOW = float(np.finfo(np.float32).tiny)  # of what is smaller, digits are l
 LAST_BITS = 2.0**-20  # of an input: what rounding within a sum of a few hundred terms may amount to
 MOVES = 4  # times that inputs are moved by their last bits
 SPREAD = 4.0  # times what that makes
+HALF_STEP, HALF_LEAST = 2.0**-11, 2.0**-25  # what rounding to float16 takes: of a number, of the smallest
+HALF_END = 65520.0  # from where on it makes an infinity
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +249,9 @@ def allowance(
     numbers are so large that products or sums of them, in whatever order, may be more than floats hold. Where
     such a sum ends in a number again, that one is not promised either. What is made beside an infinity, as in
     scores with a mask, is judged where both are finite; integers that it decides are not.
+
+    A layer that is float16 altogether may have sums in float32, which are rounded once, or round after each
+    product, as processors do that can: one of the two, since what lies between is as wide as the result.
     """
     flat, mine = want.reshape(-1).astype(np.float64), got.reshape(-1).astype(np.float64)
     is_float = want.dtype.kind == "f"
@@ -262,12 +267,15 @@ def allowance(
     largest = float(np.abs(flat[np.isfinite(flat)]).max(initial=0))
     least = ABSOLUTE * min([1.0, *(size for size in map(_largest, floats) if size > 0)])
     least = max(least, _lost(node.op, operands))
+    halves = operands if sums_in_halves(node.op, ElementType.of(operands[0])) else ()
+    if halves:  # sums in float32 are looked at before they are rounded
+        operands = [array.astype(np.float32) for array in operands]
+        (whole,) = node.op.reference(*operands)
+        flat = np.clip(whole.reshape(-1).astype(np.float64), -HALF_END, HALF_END)
+        mine = np.clip(mine, -HALF_END, HALF_END)
+        least = least + HALF_STEP * np.abs(flat) + HALF_LEAST
     gap = np.abs(mine - flat)
     near = fine | (gap <= least + RELATIVE * largest if is_float else gap == 0)
-    if isinstance(node.op, HalfLayer) and sums_in_halves(node.op, ElementType.of(operands[0])):
-        x, w, b = operands
-        rounding = rounding_of_sums(node.op, x, w, b).reshape(-1)
-        near |= (gap <= rounding) | np.isinf(rounding)
     if not near.all():
         near |= overflows_unseen(node.op, operands, flat.size)
     if near.all():
@@ -279,7 +287,10 @@ def allowance(
         other = node.op.reference(*moved)[result].reshape(-1).astype(np.float64)
         spread = np.maximum(spread, np.abs(other - flat))
     room = least + RELATIVE * largest + SPREAD * spread if is_float else spread
-    return near | (gap <= room)
+    near |= gap <= room
+    if isinstance(node.op, HalfLayer) and halves and not near.all():
+        near |= ~differs(got, rounded_sums(node.op, *halves).reshape(got.shape)).reshape(-1)
+    return near
 
 
 def _not_finite(array: Array) -> NDArray[np.bool_]:
