@@ -92,11 +92,11 @@ def swap() -> Graph:
     return b.graph(b.add(Binary("add"), x, s))
 
 
-def crossed(shape: tuple[int, ...] = SHAPE) -> Graph:
+def crossed() -> Graph:
     """Each new value is computed from the other's old one: whichever is written first is still needed."""
     b = StatefulBuild("crossed")
-    x = b.input(*shape, dtype=ElementType.F32)
-    s, t = b.state(*shape, value=2.0), b.state(*shape, value=3.0)
+    x = b.input(*SHAPE, dtype=ElementType.F32)
+    s, t = b.state(*SHAPE, value=2.0), b.state(*SHAPE, value=3.0)
     b.becomes(s, b.add(Unary("tanh"), t))
     b.becomes(t, b.add(Binary("add"), s, x))
     return b.graph(b.add(Binary("add"), s, t))
