@@ -46,7 +46,7 @@ OPTIMIZED = (("gcc", "-O2"), ("gcc", "-O3", QUIET), ("clang", "-O2"), ("gcc", "-
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off")
 PREFIXED = re.compile(r"[ap]\d\d(?:_|$)|[AP]\d\d(?:_|$)")  # names that begin as a trial's does
 ATTRIBUTES = re.compile(r"__attribute__\(\(.*?\)\)\)?|MMCC_ALIGNED\(\d+\)")
-STATIC = re.compile(r"^static\b(?: struct \{[^}]*\}|[^=;({\[]*?)\s*\b(\w+)\s*(?=[=;(\[])", re.MULTILINE)
+STATIC = re.compile(r"^static\b(?:\s+struct \{[^}]*\}|[^=;({\[]*?)\s*\b(\w+)\s*(?=[=;(\[])", re.MULTILINE)
 DEFINED = re.compile(r"^\s*#\s*define\s+(\w+)", re.MULTILINE)
 NAMES = ("inputs", "outputs", "input_bytes", "output_bytes", "init", "input", "output", "run", "weights_read")
 
