@@ -16,7 +16,7 @@ CPPCHECK := cppcheck --std=c99 --quiet --error-exitcode=1 --enable=warning,perfo
 	--suppressions-list=scripts/cppcheck.txt -I runtime_c -I runtime_c/firmware
 
 TIDY := clang-tidy --quiet --config-file=.clang-tidy --warnings-as-errors='*' --header-filter='runtime_c/.*'
-TIDIED := $(addprefix runtime_c/,firmware/main.c firmware/mmcount.c firmware/port_posix.c firmware/port_stdio.c mmcc_simd.h mmcc_floats.h mmcc_winograd.h mmcc_halves.h mmcc_math.h mmcc_moves.h mmcc_pages.h mmcc_parameters.h)
+TIDIED := $(addprefix runtime_c/,firmware/main.c firmware/mmcount.c firmware/port_posix.c firmware/port_stdio.c mmcc_simd.h mmcc_floats.h mmcc_winograd.h mmcc_halves.h mmcc_fp16.h mmcc_math.h mmcc_moves.h mmcc_pages.h mmcc_parameters.h)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-train demo-llm demo-stream test check lint docs bench fuzz clean

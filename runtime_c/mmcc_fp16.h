@@ -98,7 +98,7 @@ typedef struct {
 
 MMCC_INLINE mmcc_fp16_run mmcc_run_of_halves(const uint16_t *from)
 {
-    mmcc_fp16_run run;
+    mmcc_fp16_run run = {{0.0f}}; /* cppcheck sees no store by vectors */
     mmcc_store8(run.values, mmcc_load8_half(from));
     return run;
 }
